@@ -1,0 +1,25 @@
+//! Condition types and reasons of `WorkloadAccess`, readable by kstatus.
+
+/// Summary. `True` also for a grant that ended as planned: the desired state is reached.
+pub const READY: &str = "Ready";
+/// A policy admits the request.
+pub const ACCEPTED: &str = "Accepted";
+/// The RoleBinding is in place.
+pub const ACTIVE: &str = "Active";
+/// Present only while `True`: refused, and will not heal without a change (kstatus: Failed).
+pub const STALLED: &str = "Stalled";
+/// Present only while `True`: waiting for something (kstatus: InProgress).
+pub const RECONCILING: &str = "Reconciling";
+
+/// Reason of a live grant.
+pub const REASON_ACTIVE: &str = "Active";
+/// Reason while `notBefore` lies ahead.
+pub const REASON_SCHEDULED: &str = "Scheduled";
+/// Reason while a fact that the decision needs is not known yet.
+pub const REASON_NOT_READY: &str = "NotReady";
+/// Reason of a request that the judge refused.
+pub const REASON_REFUSED: &str = "Refused";
+/// Reason when the API server refused an object the grant needs (quota, escalation check, admission).
+pub const REASON_APPLY_REFUSED: &str = "ApplyRefused";
+/// Reason of `Accepted` when a policy admits the request.
+pub const REASON_POLICY_SATISFIED: &str = "PolicySatisfied";

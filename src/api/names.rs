@@ -1,0 +1,76 @@
+//! Every name that Stint writes into a cluster: API group, labels, annotations, field managers, object names.
+
+/// API group of Stint's kinds.
+pub const GROUP: &str = "stint.dev";
+
+/// Label on every object Stint makes; its value is the UID of the WorkloadAccess.
+pub const GRANT: &str = "stint.dev/grant";
+
+/// Annotation on a WorkloadAccess: who asked, for what and when, under a MAC (see `domain::receipt`).
+pub const RECEIPT: &str = "stint.dev/receipt";
+
+/// Annotation on made objects: the name of the WorkloadAccess.
+pub const WORKLOAD_ACCESS: &str = "stint.dev/workload-access";
+
+/// Annotation on made objects: RFC 3339 instant, whole seconds, at which access ends.
+pub const NOT_AFTER: &str = "stint.dev/not-after";
+
+/// Annotation on made objects: UID of the one ServiceAccount that the grant is for.
+pub const SERVICE_ACCOUNT_UID: &str = "stint.dev/service-account-uid";
+
+/// Annotation on made objects: `namespace/name` of the ServiceAccount.
+pub const SERVICE_ACCOUNT: &str = "stint.dev/service-account";
+
+/// Annotation on made objects: name of the AccessPolicy that admitted the grant.
+pub const POLICY: &str = "stint.dev/policy";
+
+/// Annotation on the deadline Job: SHA-256 of the granted rules, `sha256:<hex>`.
+pub const RULES_HASH: &str = "stint.dev/rules-hash";
+
+/// `app.kubernetes.io/managed-by`, set to [`MANAGER`] on every object Stint makes.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+/// Field manager of made objects, and the value of [`MANAGED_BY`].
+pub const MANAGER: &str = "stint";
+
+/// Field manager of `WorkloadAccess` status.
+pub const STATUS_MANAGER: &str = "stint-status";
+
+/// Field manager of the `caBundle` in Stint's webhook configurations.
+pub const CA_MANAGER: &str = "stint-ca";
+
+/// Longest object name that Kubernetes also accepts as a label value, the bound for a Job's name.
+const MAX_NAME: usize = 63;
+
+/// The name shared by a grant's Job, Role and RoleBinding: `stint-<name, cut>-<first 8 of the UID>`.
+///
+/// Derived from the UID, so that a re-created WorkloadAccess of the same name never meets the objects of the old one.
+pub fn made_object_name(name: &str, uid: &str) -> String {
+    let tail: String = uid.chars().filter(|c| *c != '-').take(8).collect();
+    let room = MAX_NAME - "stint--".len() - tail.len();
+    let head: String = name.chars().take(room).collect();
+    let head = head.trim_end_matches(['-', '.']).replace('.', "-");
+    format!("stint-{head}-{tail}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn made_names_fit_a_label_and_carry_the_uid() {
+        let uid = "0a1b2c3d-1111-2222-3333-444455556666";
+        assert_eq!(
+            made_object_name("migrate-42", uid),
+            "stint-migrate-42-0a1b2c3d"
+        );
+        let long = made_object_name(&"x".repeat(253), uid);
+        assert_eq!(long.len(), 63);
+        assert!(long.ends_with("-0a1b2c3d"));
+        assert_eq!(
+            made_object_name("a.b.", uid),
+            "stint-a-b-0a1b2c3d",
+            "a Job name has no dots"
+        );
+    }
+}

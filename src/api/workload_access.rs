@@ -1,0 +1,315 @@
+//! `WorkloadAccess`: one request for rights, and the grant that it becomes.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What one ServiceAccount may do, for which reason, until when.
+///
+/// Everything except `revoked` is immutable: a different request is a different object, judged anew.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "stint.dev",
+    version = "v1alpha1",
+    kind = "WorkloadAccess",
+    plural = "workloadaccesses",
+    singular = "workloadaccess",
+    shortname = "wa",
+    category = "stint",
+    namespaced,
+    status = "WorkloadAccessStatus",
+    derive = "PartialEq",
+    doc = "A request for rights of one ServiceAccount in this namespace, and the grant that it becomes.",
+    selectable = ".spec.serviceAccountRef.name",
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason"}"#,
+    printcolumn = r#"{"name":"ServiceAccount","type":"string","jsonPath":".spec.serviceAccountRef.name"}"#,
+    printcolumn = r#"{"name":"Expires","type":"string","jsonPath":".status.notAfter"}"#,
+    printcolumn = r#"{"name":"Policy","type":"string","jsonPath":".status.policy.name","priority":1}"#,
+    printcolumn = r#"{"name":"Requested By","type":"string","jsonPath":".status.requestedBy","priority":1}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.rules) != has(self.roleRef)")
+        .message("exactly one of `rules` and `roleRef` must be set"),
+    validation = Rule::new("has(self.notAfter) || has(self.duration)")
+        .message("must set `notAfter` or `duration` [WA-NO-EXPIRY]"),
+    validation = Rule::new("!(has(self.notAfter) && has(self.duration))")
+        .message("must set only one of `notAfter` and `duration` [WA-WINDOW]"),
+    validation = Rule::new("!has(self.notBefore) || !has(self.notAfter) || timestamp(self.notBefore) < timestamp(self.notAfter)")
+        .message("`notBefore` must be earlier than `notAfter` [WA-WINDOW]"),
+    validation = Rule::new("has(self.rules) == has(oldSelf.rules) && (!has(self.rules) || self.rules == oldSelf.rules)")
+        .message("`rules` are immutable; create another WorkloadAccess [WA-IMMUTABLE]"),
+    validation = Rule::new("has(self.roleRef) == has(oldSelf.roleRef) && (!has(self.roleRef) || self.roleRef == oldSelf.roleRef)")
+        .message("`roleRef` is immutable; create another WorkloadAccess [WA-IMMUTABLE]"),
+    validation = Rule::new("has(self.notBefore) == has(oldSelf.notBefore) && (!has(self.notBefore) || self.notBefore == oldSelf.notBefore)")
+        .message("`notBefore` is immutable; create another WorkloadAccess [WA-IMMUTABLE]"),
+    validation = Rule::new("has(self.notAfter) == has(oldSelf.notAfter) && (!has(self.notAfter) || self.notAfter == oldSelf.notAfter)")
+        .message("`notAfter` is immutable; create another WorkloadAccess [WA-IMMUTABLE]"),
+    validation = Rule::new("has(self.duration) == has(oldSelf.duration) && (!has(self.duration) || self.duration == oldSelf.duration)")
+        .message("`duration` is immutable; create another WorkloadAccess [WA-IMMUTABLE]"),
+    validation = Rule::new("self.reason == oldSelf.reason")
+        .message("`reason` is immutable; create another WorkloadAccess [WA-IMMUTABLE]"),
+    validation = Rule::new("has(self.ticket) == has(oldSelf.ticket) && (!has(self.ticket) || self.ticket == oldSelf.ticket)")
+        .message("`ticket` is immutable; create another WorkloadAccess [WA-IMMUTABLE]"),
+    validation = Rule::new("!has(oldSelf.revoked) || !oldSelf.revoked || (has(self.revoked) && self.revoked)")
+        .message("`revoked` cannot be taken back; create another WorkloadAccess [WA-IMMUTABLE]")
+)]
+pub struct WorkloadAccessSpec {
+    /// The one account that receives the rights.
+    #[x_kube(
+        validation = Rule::new("self == oldSelf")
+            .message("`serviceAccountRef` is immutable; create another WorkloadAccess [WA-IMMUTABLE]"),
+        validation = Rule::new("self.name != 'default'")
+            .message("must name a dedicated ServiceAccount, not `default`, which every pod without one shares [WA-ACCOUNT-DEFAULT]")
+    )]
+    pub service_account_ref: ServiceAccountRef,
+
+    /// The rights, as in a Role, with every verb, group and resource by name. Exactly one of `rules` and `roleRef`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub rules: Option<Vec<AccessRule>>,
+
+    /// A Role of this namespace or a ClusterRole whose rules are copied when the grant becomes active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role_ref: Option<RoleReference>,
+
+    /// RFC 3339 instant before which the grant is not active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rfc3339")]
+    pub not_before: Option<String>,
+
+    /// RFC 3339 instant at which access ends, rounded down to whole seconds. Exactly one of `notAfter` and `duration`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rfc3339")]
+    pub not_after: Option<String>,
+
+    /// Length of the grant from its activation (GEP-2257, for example `30m` or `1h30m`; at least 1s, at most 720h).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 24), regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[x_kube(
+        validation = Rule::new("duration(self) >= duration('1s')")
+            .message("must be at least 1s [WA-WINDOW]"),
+        validation = Rule::new("duration(self) <= duration('720h')")
+            .message("must be less than or equal to 720h [WA-TOO-LONG]")
+    )]
+    pub duration: Option<String>,
+
+    /// Why the account needs the rights; kept with the grant for whoever reviews it.
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = Rule::new("self.trim().size() > 0").message("must say why the rights are needed"))]
+    pub reason: String,
+
+    /// Reference to the change or incident, for example `CHG-1811`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub ticket: Option<String>,
+
+    /// Set to `true` to end the grant and keep the record. Cannot be taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<bool>,
+}
+
+/// A reference to one ServiceAccount.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceAccountRef {
+    /// Name of the ServiceAccount.
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
+    pub name: String,
+
+    /// Namespace of the ServiceAccount; this namespace when omitted. Another one only where a policy lists it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
+    pub namespace: Option<String>,
+
+    /// UID of the exact account; a re-created account of the same name is then refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub uid: Option<String>,
+}
+
+/// Rights on resources, with the meaning of a Kubernetes RBAC PolicyRule.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessRule {
+    /// API groups by name; `""` is the core group.
+    #[schemars(length(min = 1, max = 16), inner(length(max = 253), regex(pattern = r"^(\*|[a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$")))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(v, v != '*')").message("must list API groups by name [OB-W04]")
+    )]
+    pub api_groups: Vec<String>,
+
+    /// Resources, or `resource/subresource`, by name.
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9*]([-a-z0-9.*]*[a-z0-9*])?(/[a-z0-9*]([-a-z0-9.*]*[a-z0-9*])?)?$")))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(v, v != '*')").message("must list resources by name [OB-W02]"),
+        validation = Rule::new("self.all(v, v == '*' || !v.contains('*'))").message("must list subresources by name, as in `deployments/scale` [OB-W05]")
+    )]
+    pub resources: Vec<String>,
+
+    /// Names of the objects; omitted, every object of the resource. `""` is refused: it would match requests without a name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), inner(length(max = 253), regex(pattern = r"^(\*|[A-Za-z0-9]([A-Za-z0-9._:@-]*[A-Za-z0-9])?)?$")))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(v, v != '')").message("must not contain an empty name, which matches every request without a name [OB-R01]"),
+        validation = Rule::new("self.all(v, v != '*')").message("must list names; `*` is no wildcard here, omit `resourceNames` to mean all [OB-R02]")
+    )]
+    pub resource_names: Option<Vec<String>>,
+
+    /// Verbs by name, in lower case.
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 63), regex(pattern = r"^(\*|[a-z]([-a-z:]*[a-z])?)$")))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(v, v != '*')").message("must list verbs by name [OB-W03]")
+    )]
+    pub verbs: Vec<String>,
+}
+
+/// The kind of a source role.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RoleKind {
+    /// A Role in the namespace of the WorkloadAccess.
+    Role,
+    /// A ClusterRole; only its rules for namespaced resources can be granted.
+    ClusterRole,
+}
+
+/// A source of rules.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[serde(rename_all = "camelCase")]
+pub struct RoleReference {
+    /// `Role` or `ClusterRole`.
+    pub kind: RoleKind,
+    /// Name of the role.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// Why a grant ended.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// The clock ran out, of the grant or of the time to become active.
+    Expired,
+    /// Somebody set `revoked` or deleted the binding.
+    Revoked,
+    /// The WorkloadAccess was deleted.
+    Deleted,
+    /// The ServiceAccount was deleted or re-created.
+    IdentityChanged,
+    /// No policy admits the grant any more.
+    PolicyWithdrawn,
+    /// The policy that admitted the grant was suspended.
+    Suspended,
+}
+
+impl EndReason {
+    /// The word used in status, events, metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "Expired",
+            Self::Revoked => "Revoked",
+            Self::Deleted => "Deleted",
+            Self::IdentityChanged => "IdentityChanged",
+            Self::PolicyWithdrawn => "PolicyWithdrawn",
+            Self::Suspended => "Suspended",
+        }
+    }
+}
+
+/// What Stint made of the request. Written by Stint; never read as permission.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadAccessStatus {
+    /// Generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// `Ready`, `Accepted`, `Active`; `Stalled` and `Reconciling` only while true.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+
+    /// Authenticated user name of the requester, from the receipt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_by: Option<String>,
+
+    /// When the grant became active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activated_time: Option<Time>,
+
+    /// When access ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Time>,
+
+    /// When the grant ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_time: Option<Time>,
+
+    /// Why the grant ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_reason: Option<EndReason>,
+
+    /// The policy that admitted the grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyStamp>,
+
+    /// UID of the account that the grant is pinned to.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "serviceAccountUID")]
+    pub service_account_uid: Option<String>,
+
+    /// SHA-256 of the granted rules in canonical form, `sha256:<hex>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules_hash: Option<String>,
+
+    /// The RoleBinding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role_binding: Option<ObjectStamp>,
+
+    /// The Job whose deadline Kubernetes counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<ObjectStamp>,
+}
+
+/// An object that Stint made, by name and UID.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectStamp {
+    /// Name of the object.
+    pub name: String,
+    /// UID of the object.
+    pub uid: String,
+}
+
+/// The exact state of a policy that a decision rests on.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyStamp {
+    /// Name of the AccessPolicy.
+    pub name: String,
+    /// UID of the AccessPolicy.
+    pub uid: String,
+    /// Generation of the AccessPolicy.
+    pub generation: i64,
+}
+
+fn rfc3339(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "string",
+        "format": "date-time",
+        "maxLength": 40,
+        "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})$",
+    })
+}

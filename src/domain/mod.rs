@@ -1,0 +1,3 @@
+//! Decisions. Pure: no Kubernetes client, no runtime, no clock, no environment, no logging.
+
+pub mod violation;
