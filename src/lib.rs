@@ -5,4 +5,12 @@
 //! `ops` ← `app` ← `main`. `tests/architecture.rs` enforces it.
 
 pub mod api;
+pub mod app;
+pub mod clock;
+pub mod cluster;
+pub mod config;
+pub mod controller;
 pub mod domain;
+pub mod ops;
+pub mod tls;
+pub mod webhook;

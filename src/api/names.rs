@@ -27,6 +27,15 @@ pub const POLICY: &str = "stint.dev/policy";
 /// Annotation on the deadline Job: SHA-256 of the granted rules, `sha256:<hex>`.
 pub const RULES_HASH: &str = "stint.dev/rules-hash";
 
+/// Annotation on the certificate Secret: RFC 3339 end of the certificate authority.
+pub const CA_NOT_AFTER: &str = "stint.dev/ca-not-after";
+
+/// Annotation on the certificate Secret: RFC 3339 end of the webhook's certificate.
+pub const LEAF_NOT_AFTER: &str = "stint.dev/leaf-not-after";
+
+/// Annotation on the certificate Secret: names of the webhook's certificate, separated by commas.
+pub const LEAF_NAMES: &str = "stint.dev/leaf-names";
+
 /// `app.kubernetes.io/managed-by`, set to [`MANAGER`] on every object Stint makes.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 

@@ -2,7 +2,16 @@
 
 pub mod catalogue;
 pub mod covers;
+pub mod desired;
+pub mod grant;
 mod hygiene;
+pub mod judge;
+pub mod plan;
+pub mod policy;
+pub mod receipt;
+pub mod retry;
 mod rights;
 pub mod rules;
+pub mod status;
 pub mod violation;
+pub mod window;

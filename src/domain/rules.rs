@@ -84,6 +84,31 @@ impl From<&EnvelopeRule> for Rule {
     }
 }
 
+/// A rule in one line for people: `get, patch deployments.apps 'billing-api'`.
+impl std::fmt::Display for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ", self.verbs.join(", "))?;
+        if !self.non_resource_urls.is_empty() {
+            return write!(f, "{}", self.non_resource_urls.join(", "));
+        }
+        let group = |g: &String| {
+            if g.is_empty() {
+                String::new()
+            } else {
+                format!(".{g}")
+            }
+        };
+        let groups: Vec<String> = self.api_groups.iter().map(group).collect();
+        let resource = |r: &String| format!("{r}{}", groups.join(", "));
+        let resources: Vec<String> = self.resources.iter().map(resource).collect();
+        write!(f, "{}", resources.join(", "))?;
+        if !self.resource_names.is_empty() {
+            write!(f, " '{}'", self.resource_names.join("', '"))?;
+        }
+        Ok(())
+    }
+}
+
 /// What an authenticated caller asks the API server to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request<'a> {

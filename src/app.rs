@@ -1,0 +1,389 @@
+//! The composition root: the only file that knows every module, and the only one that spawns tasks.
+
+use crate::api::custom_resource_definitions;
+use crate::clock::{Clock, SystemClock};
+use crate::cluster::certificate::Certificates;
+use crate::cluster::events::Events;
+use crate::cluster::facts::FactReader;
+use crate::cluster::stores::{Change, Listener, Stores};
+use crate::cluster::{client, keys};
+use crate::config::{Cli, Command, LogFormat, RunArgs};
+use crate::controller::Controller;
+use crate::controller::expiry::Expiry;
+use crate::controller::reconcile::Context;
+use crate::controller::seats::Seats;
+use crate::domain::receipt::Keys;
+use crate::ops::admin;
+use crate::ops::metrics::Metrics;
+use crate::ops::readiness::{Gate, Liveness, Readiness};
+use crate::ops::telemetry::{self, Format};
+use crate::tls::resolver::{self, Resolver};
+use crate::webhook::server::{self, Limits};
+use crate::webhook::workload_access::Admission;
+use kube::{Client, Config};
+use std::future::Future;
+use std::io::Write;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Pause between two looks at the certificate and the receipt keys.
+const KEEP_UP: Duration = Duration::from_secs(60);
+/// Pause between two tries while something is missing at the start.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
+
+/// Why the process ends with an error.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The log filter is no filter.
+    #[error("--log-level: {0}")]
+    LogLevel(#[source] telemetry::Error),
+    /// No way to reach a cluster is configured.
+    #[error("no Kubernetes configuration: {0}")]
+    Config(#[source] Box<kube::config::InferConfigError>),
+    /// The client could not be built.
+    #[error("Kubernetes client: {0}")]
+    Client(#[source] Box<kube::Error>),
+    /// A port could not be opened.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(std::net::SocketAddr, #[source] std::io::Error),
+    /// TLS could not be set up.
+    #[error("TLS: {0}")]
+    Tls(#[source] rustls::Error),
+    /// Something could not be printed.
+    #[error("cannot print: {0}")]
+    Print(String),
+    /// A task that never ends by itself did.
+    #[error("{0} stopped unexpectedly")]
+    Stopped(&'static str),
+}
+
+/// Carries out the command line.
+pub async fn run(cli: Cli) -> Result<(), Error> {
+    match cli.command {
+        Command::Crds => print_crds(),
+        Command::Run(args) => operator(args).await,
+    }
+}
+
+fn print_crds() -> Result<(), Error> {
+    let mut out = std::io::stdout().lock();
+    for crd in custom_resource_definitions() {
+        let yaml = serde_saphyr::to_string(&crd).map_err(|e| Error::Print(e.to_string()))?;
+        writeln!(out, "---\n{}", yaml.trim_end()).map_err(|e| Error::Print(e.to_string()))?;
+    }
+    Ok(())
+}
+
+async fn operator(args: RunArgs) -> Result<(), Error> {
+    let format = match args.log_format {
+        LogFormat::Json => Format::Json,
+        LogFormat::Text => Format::Text,
+    };
+    telemetry::init(format, &args.log_level).map_err(Error::LogLevel)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let config = Config::infer()
+        .await
+        .map_err(|e| Error::Config(Box::new(e)))?;
+    let client =
+        client::build(config, Arc::clone(&clock)).map_err(|e| Error::Client(Box::new(e)))?;
+    let webhook = listen(args.webhook_listen).await?;
+    let admin = listen(args.admin_listen).await?;
+    let stop = CancellationToken::new();
+    let mut tasks = start(
+        Operator {
+            args,
+            client,
+            clock,
+            webhook,
+            admin,
+        },
+        stop.clone(),
+    )?;
+    tokio::select! {
+        () = terminated() => tracing::info!("stopping"),
+        Some(ended) = tasks.join_next() => {
+            stop.cancel();
+            return Err(Error::Stopped(ended.unwrap_or("a task that panicked")));
+        }
+    }
+    stop.cancel();
+    while tasks.join_next().await.is_some() {}
+    Ok(())
+}
+
+async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|e| Error::Listen(address, e))
+}
+
+/// SIGTERM, or SIGINT from a terminal.
+async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let wait = |kind| async move {
+        match signal(kind) {
+            Ok(mut signals) => {
+                signals.recv().await;
+            }
+            // Without a handler the signal ends the process by itself.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = wait(SignalKind::terminate()) => {}
+        () = wait(SignalKind::interrupt()) => {}
+    }
+}
+
+/// What an operator is made of before it starts.
+pub struct Operator {
+    /// Settings.
+    pub args: RunArgs,
+    /// The API server.
+    pub client: Client,
+    /// Its clock.
+    pub clock: Arc<dyn Clock>,
+    /// Where reviews come in.
+    pub webhook: TcpListener,
+    /// Where probes and scrapes come in.
+    pub admin: TcpListener,
+}
+
+/// Tasks of a running operator, each with its name.
+pub type Tasks = JoinSet<&'static str>;
+
+/// Starts every task of the operator. It is ready when its admin endpoint says so.
+pub fn start(operator: Operator, stop: CancellationToken) -> Result<Tasks, Error> {
+    let Operator {
+        args,
+        client,
+        clock,
+        webhook,
+        admin,
+    } = operator;
+    let metrics = Arc::new(Metrics::new());
+    let readiness = Arc::new(Readiness::new());
+    let liveness = Arc::new(Liveness::new());
+    let resolver = Arc::new(Resolver::new());
+    let tls = resolver::server_config(Arc::clone(&resolver)).map_err(Error::Tls)?;
+    let core = core(
+        &args.ceiling_role,
+        &args.namespace,
+        &client,
+        &clock,
+        &metrics,
+        &readiness,
+    );
+    let mut tasks = Tasks::new();
+    let keeper = Keeper {
+        certificates: Certificates::new(client.clone(), &args, resolver, Arc::clone(&metrics)),
+        client,
+        args,
+        clock: Arc::clone(&clock),
+        keys: Arc::clone(&core.keys),
+    };
+    let gates = (
+        readiness.gate("certificate"),
+        readiness.gate("receipt-keys"),
+    );
+    until_stopped(&mut tasks, &stop, "secrets", keeper.run(gates));
+    let admission = Arc::new(core.admission());
+    tasks.spawn({
+        let stop = stop.clone();
+        async move {
+            server::serve(webhook, tls, admission, Limits::default(), stop).await;
+            "webhook server"
+        }
+    });
+    until_stopped(
+        &mut tasks,
+        &stop,
+        "admin server",
+        admin::serve(
+            admin,
+            Arc::clone(&readiness),
+            Arc::clone(&liveness),
+            metrics,
+        ),
+    );
+    core.spawn(&mut tasks, &stop, liveness);
+    Ok(tasks)
+}
+
+/// The part of an operator that needs no sockets: stores, controller, deadline queue and admission.
+pub struct Core {
+    /// Receipt keys, shared with whoever loads them.
+    pub keys: Arc<RwLock<Option<Keys>>>,
+    context: Arc<Context>,
+    expiry: Arc<Expiry>,
+    stores: Arc<Stores>,
+    watches: Vec<crate::cluster::stores::Watch>,
+    changes: UnboundedReceiver<Change>,
+    readiness: Arc<Readiness>,
+    swept: Gate,
+}
+
+/// Puts the core together; nothing runs yet.
+pub fn core(
+    ceiling_role: &str,
+    namespace: &str,
+    client: &Client,
+    clock: &Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+    readiness: &Arc<Readiness>,
+) -> Core {
+    let (tell, changes) = unbounded_channel();
+    // A closed channel means that the process is stopping.
+    let listener: Listener = Arc::new(move |change| drop(tell.send(change)));
+    let gate = |kind| -> Box<dyn FnOnce() + Send> {
+        let gate = readiness.gate(kind);
+        Box::new(move || gate.open())
+    };
+    let (stores, watches) = Stores::new(client, ceiling_role, &listener, gate, metrics);
+    let keys = Arc::new(RwLock::new(None));
+    let context = Context {
+        client: client.clone(),
+        clock: Arc::clone(clock),
+        facts: FactReader::new(client.clone(), Arc::clone(&stores), namespace.to_owned()),
+        keys: Arc::clone(&keys),
+        seats: Arc::new(Seats::default()),
+        events: Events::new(client.clone()),
+        metrics: Arc::clone(metrics),
+    };
+    Core {
+        keys,
+        context: Arc::new(context),
+        expiry: Arc::new(Expiry::new(
+            client.clone(),
+            Arc::clone(clock),
+            Arc::clone(metrics),
+        )),
+        stores,
+        watches,
+        changes,
+        swept: readiness.gate("first-sweep"),
+        readiness: Arc::clone(readiness),
+    }
+}
+
+impl Core {
+    /// The webhook's handler.
+    pub fn admission(&self) -> Admission {
+        Admission {
+            facts: self.context.facts.clone(),
+            keys: Arc::clone(&self.keys),
+            clock: Arc::clone(&self.context.clock),
+            metrics: Arc::clone(&self.context.metrics),
+        }
+    }
+
+    /// Spawns watches, deadline queue and controller. The controller begins when stores and keys are there.
+    pub fn spawn(self, tasks: &mut Tasks, stop: &CancellationToken, liveness: Arc<Liveness>) {
+        let Self {
+            context,
+            expiry,
+            stores,
+            watches,
+            changes,
+            readiness,
+            swept,
+            ..
+        } = self;
+        for watch in watches {
+            until_stopped(tasks, stop, "watch", watch);
+        }
+        let worker = Arc::clone(&expiry);
+        let clock = Arc::clone(&context.clock);
+        until_stopped(tasks, stop, "deadline queue", async move {
+            worker
+                .run(|| liveness.beat("deadline-queue", clock.now()))
+                .await;
+        });
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            let controller = Controller::new(stores, expiry, context);
+            tokio::select! {
+                () = wait_for(&readiness, &["first-sweep", "certificate"]) => {}
+                () = stop.cancelled() => return "controller",
+            }
+            controller.first_sweep().await;
+            swept.open();
+            controller.run(changes, stop).await;
+            "controller"
+        });
+    }
+}
+
+/// Waits until nothing but `except` is pending.
+async fn wait_for(readiness: &Readiness, except: &[&str]) {
+    while readiness
+        .pending()
+        .iter()
+        .any(|gate| !except.contains(gate))
+    {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn until_stopped(
+    tasks: &mut Tasks,
+    stop: &CancellationToken,
+    name: &'static str,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
+    let stop = stop.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            () = task => {}
+            () = stop.cancelled() => {}
+        }
+        name
+    });
+}
+
+/// Keeps the certificate and the receipt keys present and fresh.
+struct Keeper {
+    certificates: Certificates,
+    client: Client,
+    args: RunArgs,
+    clock: Arc<dyn Clock>,
+    keys: Arc<RwLock<Option<Keys>>>,
+}
+
+impl Keeper {
+    /// Opens the gates at the first success of each; then looks once a minute, since the clock that counts is the
+    /// wall clock.
+    async fn run(self, (certificate, receipt_keys): (Gate, Gate)) {
+        let mut gates = [Some(certificate), Some(receipt_keys)];
+        loop {
+            let now = self.clock.now();
+            if let Err(error) = self.certificates.keep(now).await {
+                tracing::error!(%error, "certificate not ready");
+            } else if let Some(gate) = gates[0].take() {
+                gate.open();
+            }
+            match keys::load(
+                &self.client,
+                &self.args.namespace,
+                &self.args.receipt_secret,
+                now,
+            )
+            .await
+            {
+                Ok(keys) => {
+                    *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Some(keys);
+                    if let Some(gate) = gates[1].take() {
+                        gate.open();
+                    }
+                }
+                Err(error) => tracing::error!(%error, "receipt keys not ready"),
+            }
+            let ready = gates.iter().all(Option::is_none);
+            tokio::time::sleep(if ready { KEEP_UP } else { TRY_AGAIN }).await;
+        }
+    }
+}

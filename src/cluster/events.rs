@@ -1,0 +1,55 @@
+//! Kubernetes Events on the transitions of a grant.
+
+use crate::api::names::MANAGER;
+use crate::api::workload_access::WorkloadAccess;
+use kube::Client;
+use kube::core::Resource;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+
+/// Longest note that the Events API takes, in bytes.
+const MAX_NOTE: usize = 1024;
+
+/// Publishes Events.
+#[derive(Clone)]
+pub struct Events {
+    recorder: Recorder,
+}
+
+impl Events {
+    /// Events reported by this operator.
+    pub fn new(client: Client) -> Self {
+        let reporter = Reporter {
+            controller: MANAGER.into(),
+            instance: None,
+        };
+        Self {
+            recorder: Recorder::new(client, reporter),
+        }
+    }
+
+    /// Publishes one Event. An Event that cannot be published is logged, never an error: access does not hang on it.
+    pub async fn publish(&self, object: &WorkloadAccess, warning: bool, reason: &str, note: &str) {
+        let event = Event {
+            type_: if warning {
+                EventType::Warning
+            } else {
+                EventType::Normal
+            },
+            reason: reason.to_owned(),
+            note: Some(cut(note)),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {
+            tracing::warn!(%error, reason, "event not published");
+        }
+    }
+}
+
+fn cut(note: &str) -> String {
+    let mut end = note.len().min(MAX_NOTE);
+    while !note.is_char_boundary(end) {
+        end -= 1;
+    }
+    note[..end].to_owned()
+}

@@ -1,0 +1,87 @@
+//! Talks to the API server and decides nothing: reads in `stores` and `facts`, writes in `apply` and `status`.
+
+pub mod apply;
+pub mod authz;
+pub mod certificate;
+pub mod client;
+pub mod events;
+pub mod facts;
+pub mod keys;
+pub mod status;
+pub mod stores;
+
+use std::time::Duration;
+
+/// Longest wait for one answer of the API server. Admission gives us 5 s for everything.
+const CALL_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// A failed call.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The API server answered with an error, or the connection failed.
+    #[error("{0}")]
+    Kube(#[from] Box<kube::Error>),
+    /// No answer in time.
+    #[error("the API server did not answer within {} s", CALL_TIMEOUT.as_secs())]
+    Timeout,
+    /// The answer lacks what every object has.
+    #[error("the API server's answer has no {0}")]
+    Incomplete(&'static str),
+}
+
+impl ApiError {
+    fn code(&self) -> Option<u16> {
+        match self {
+            Self::Kube(error) => match error.as_ref() {
+                kube::Error::Api(status) => Some(status.code),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The object does not exist.
+    pub fn is_not_found(&self) -> bool {
+        self.code() == Some(404)
+    }
+
+    /// A precondition failed or the object exists already.
+    pub fn is_conflict(&self) -> bool {
+        self.code() == Some(409)
+    }
+
+    /// The API server understood and refused (RBAC, escalation check, quota, admission): asking again as fast as
+    /// possible would not help.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self.code(), Some(400 | 403 | 422))
+    }
+
+    /// One bounded word for events, metrics and logs.
+    pub fn category(&self) -> &'static str {
+        match (self, self.code()) {
+            (Self::Timeout, _) => "Timeout",
+            (Self::Incomplete(_), _) => "Incomplete",
+            (_, Some(403)) => "Forbidden",
+            (_, Some(404)) => "NotFound",
+            (_, Some(409)) => "Conflict",
+            (_, Some(400 | 422)) => "Invalid",
+            (_, Some(429)) => "TooManyRequests",
+            (_, Some(_)) => "ServerError",
+            (_, None) => "Connection",
+        }
+    }
+}
+
+impl From<kube::Error> for ApiError {
+    fn from(error: kube::Error) -> Self {
+        Self::Kube(Box::new(error))
+    }
+}
+
+/// One call with a bound on its time: a hanging call must not hold an object's slot for ever.
+async fn call<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, ApiError> {
+    match tokio::time::timeout(CALL_TIMEOUT, request).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(ApiError::Timeout),
+    }
+}

@@ -1,0 +1,461 @@
+//! Local copies of what decisions need, kept by watches. Full objects only where their content is read.
+
+use crate::api::names::{
+    GRANT, MANAGER, NOT_AFTER, SERVICE_ACCOUNT, SERVICE_ACCOUNT_UID, WORKLOAD_ACCESS,
+};
+use crate::api::{AccessPolicy, WorkloadAccess};
+use crate::domain::covers::Ceiling;
+use crate::domain::policy::Policy;
+use crate::domain::rules::Rule;
+use crate::ops::metrics::Metrics;
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
+use kube::core::{DeserializeGuard, PartialObjectMeta, Resource, ResourceExt};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::reflector::{self, ObjectRef, Store, store::Writer};
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client};
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// A WorkloadAccess as read from the cluster: one that does not decode must not stop the watch, and must not stay
+/// granted either.
+pub type GuardedAccess = DeserializeGuard<WorkloadAccess>;
+/// Key of a WorkloadAccess.
+pub type AccessRef = ObjectRef<GuardedAccess>;
+
+/// What changed, in the words of those who must react.
+#[derive(Debug)]
+pub enum Change {
+    /// This request, or something made for it.
+    Access(AccessRef),
+    /// A WorkloadAccess is gone; its UID.
+    AccessDeleted(String),
+    /// An account appeared or changed: `namespace/name` and its UID.
+    Account(String, String),
+    /// An account is gone: `namespace/name`.
+    AccountDeleted(String),
+    /// Something that many requests depend on: a policy, a namespace's labels, the ceiling, or a whole new list.
+    Everything,
+    /// A managed RoleBinding appeared, changed or went.
+    Binding(Binding, Presence),
+}
+
+/// Whether an object is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It exists.
+    Present,
+    /// It is gone.
+    Gone,
+}
+
+/// What a managed RoleBinding says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// UID of the WorkloadAccess it was made for.
+    pub grant: String,
+    /// Name of the WorkloadAccess.
+    pub access: Option<String>,
+    /// When it ends. A binding that does not say so legibly ends at once.
+    pub not_after: Option<jiff::Timestamp>,
+    /// `namespace/name` of the account.
+    pub account: Option<String>,
+    /// UID of the account.
+    pub account_uid: Option<String>,
+}
+
+impl Binding {
+    fn read(object: &PartialObjectMeta<RoleBinding>) -> Self {
+        let annotation = |key: &str| object.annotations().get(key).cloned();
+        Self {
+            namespace: object.namespace().unwrap_or_default(),
+            name: object.name_any(),
+            uid: object.uid().unwrap_or_default(),
+            grant: object.labels().get(GRANT).cloned().unwrap_or_default(),
+            access: annotation(WORKLOAD_ACCESS),
+            not_after: annotation(NOT_AFTER).and_then(|t| t.parse().ok()),
+            account: annotation(SERVICE_ACCOUNT),
+            account_uid: annotation(SERVICE_ACCOUNT_UID),
+        }
+    }
+}
+
+/// The local copies.
+pub struct Stores {
+    /// Requests.
+    pub accesses: Store<GuardedAccess>,
+    /// Namespaces, metadata only.
+    pub namespaces: Store<PartialObjectMeta<Namespace>>,
+    /// Accounts, metadata only.
+    pub accounts: Store<PartialObjectMeta<ServiceAccount>>,
+    /// Managed RoleBindings, metadata only.
+    bindings: Store<PartialObjectMeta<RoleBinding>>,
+    policies: RwLock<BTreeMap<String, Result<Arc<Policy>, String>>>,
+    ceiling: RwLock<Option<Arc<Ceiling>>>,
+}
+
+/// A watch that never ends by itself.
+pub type Watch = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Receives every change.
+pub type Listener = Arc<dyn Fn(Change) + Send + Sync>;
+
+impl Stores {
+    /// The stores, and the watches that fill them; the caller runs these. `ready` is called with the word for each
+    /// store once it has its first whole list.
+    pub fn new(
+        client: &Client,
+        ceiling_role: &str,
+        listener: &Listener,
+        ready: impl Fn(&'static str) -> Box<dyn FnOnce() + Send>,
+        metrics: &Arc<Metrics>,
+    ) -> (Arc<Self>, Vec<Watch>) {
+        let (accesses, accesses_writer) = reflector::store();
+        let (namespaces, namespaces_writer) = reflector::store();
+        let (accounts, accounts_writer) = reflector::store();
+        let (bindings, bindings_writer) = reflector::store();
+        let stores = Arc::new(Self {
+            accesses,
+            namespaces,
+            accounts,
+            bindings,
+            policies: RwLock::default(),
+            ceiling: RwLock::default(),
+        });
+        let start = Start { client, metrics };
+        let watches = vec![
+            start.watch(
+                "workloadaccesses",
+                accesses_writer,
+                any(),
+                ready("workloadaccesses"),
+                on_access(listener),
+            ),
+            start.watch(
+                "accesspolicies",
+                reflector::store().1,
+                any(),
+                ready("accesspolicies"),
+                on_policy(&stores, listener),
+            ),
+            start.watch(
+                "namespaces",
+                namespaces_writer,
+                any(),
+                ready("namespaces"),
+                on_namespace(listener),
+            ),
+            start.watch(
+                "serviceaccounts",
+                accounts_writer,
+                any(),
+                ready("serviceaccounts"),
+                on_account(listener),
+            ),
+            start.watch(
+                "clusterroles",
+                reflector::store().1,
+                named(ceiling_role),
+                ready("ceiling"),
+                on_ceiling(&stores, listener),
+            ),
+            start.watch(
+                "rolebindings",
+                bindings_writer,
+                managed(),
+                ready("rolebindings"),
+                on_binding(listener),
+            ),
+            start.watch(
+                "roles",
+                reflector::store::<PartialObjectMeta<Role>>().1,
+                managed(),
+                ready("roles"),
+                on_made(listener),
+            ),
+            start.watch(
+                "jobs",
+                reflector::store::<PartialObjectMeta<Job>>().1,
+                managed(),
+                ready("jobs"),
+                on_made(listener),
+            ),
+        ];
+        (stores, watches)
+    }
+
+    /// Policies that can be used, and the names of those that cannot.
+    pub fn policies(&self) -> (Vec<Arc<Policy>>, Vec<String>) {
+        let policies = self.policies.read().unwrap_or_else(PoisonError::into_inner);
+        let usable = policies.values().filter_map(|p| p.as_ref().ok().cloned());
+        let broken = policies
+            .iter()
+            .filter(|(_, p)| p.is_err())
+            .map(|(name, _)| name.clone());
+        (usable.collect(), broken.collect())
+    }
+
+    /// What Stint may hand out, if the ClusterRole that says so exists.
+    pub fn ceiling(&self) -> Option<Arc<Ceiling>> {
+        self.ceiling
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The managed RoleBindings.
+    pub fn bindings(&self) -> Vec<Binding> {
+        self.bindings
+            .state()
+            .iter()
+            .map(|b| Binding::read(b))
+            .collect()
+    }
+
+    /// UIDs of the grants, other than `grant`, that hold a binding for `account` beyond `now`.
+    pub fn grants_of(&self, account: &str, grant: &str, now: jiff::Timestamp) -> Vec<String> {
+        self.bindings()
+            .into_iter()
+            .filter(|b| b.account.as_deref() == Some(account) && b.grant != grant)
+            .filter(|b| b.not_after.is_some_and(|end| end > now))
+            .map(|b| b.grant)
+            .collect()
+    }
+
+    /// Whether a WorkloadAccess with this UID is known.
+    pub fn has_access(&self, namespace: &str, name: &str, uid: &str) -> bool {
+        let key = AccessRef::new(name).within(namespace);
+        self.accesses
+            .get(&key)
+            .is_some_and(|a| a.uid().as_deref() == Some(uid))
+    }
+
+    fn keep_policy(&self, object: &DeserializeGuard<AccessPolicy>) {
+        let policy = match &object.0 {
+            Ok(policy) => Policy::compile(policy).map(Arc::new),
+            Err(invalid) => Err(invalid.error.clone()),
+        };
+        if let Err(why) = &policy {
+            tracing::warn!(
+                policy = object.name_any(),
+                why,
+                "policy cannot be used and admits nothing"
+            );
+        }
+        self.write_policies(|all| {
+            all.insert(object.name_any(), policy);
+        });
+    }
+
+    fn write_policies(
+        &self,
+        change: impl FnOnce(&mut BTreeMap<String, Result<Arc<Policy>, String>>),
+    ) {
+        change(
+            &mut self
+                .policies
+                .write()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+    }
+
+    fn set_ceiling(&self, role: Option<&ClusterRole>) {
+        let rules = |role: &ClusterRole| -> Vec<Rule> {
+            role.rules.iter().flatten().map(Rule::from).collect()
+        };
+        let ceiling = role.map(|role| Arc::new(Ceiling::compile(&rules(role))));
+        *self.ceiling.write().unwrap_or_else(PoisonError::into_inner) = ceiling;
+    }
+}
+
+struct Start<'a> {
+    client: &'a Client,
+    metrics: &'a Arc<Metrics>,
+}
+
+impl Start<'_> {
+    /// One watch: the store is changed first, then whoever listens is told.
+    fn watch<K>(
+        &self,
+        kind: &'static str,
+        mut writer: Writer<K>,
+        config: watcher::Config,
+        ready: Box<dyn FnOnce() + Send>,
+        on: impl Fn(&Event<K>) + Send + Sync + 'static,
+    ) -> Watch
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    {
+        let api: Api<K> = Api::all(self.client.clone());
+        let metrics = Arc::clone(self.metrics);
+        let mut ready = Some(ready);
+        let events = watcher(api, config).default_backoff();
+        Box::pin(async move {
+            let mut events: Pin<Box<dyn Stream<Item = _> + Send>> = Box::pin(events);
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(mut event) => {
+                        forget_bulk(&mut event);
+                        writer.apply_watcher_event(&event);
+                        on(&event);
+                        if matches!(event, Event::InitDone)
+                            && let Some(ready) = ready.take()
+                        {
+                            ready();
+                        }
+                    }
+                    Err(error) => {
+                        metrics.watch_restarted(kind);
+                        tracing::warn!(kind, %error, "watch failed; trying again");
+                    }
+                }
+            }
+        })
+    }
+}
+
+/// Managed fields are most of an object's size and none of its meaning here.
+fn forget_bulk<K: Resource>(event: &mut Event<K>) {
+    if let Event::Apply(object) | Event::InitApply(object) | Event::Delete(object) = event {
+        object.meta_mut().managed_fields = None;
+    }
+}
+
+fn any() -> watcher::Config {
+    watcher::Config::default().page_size(500)
+}
+
+fn named(name: &str) -> watcher::Config {
+    any().fields(&format!("metadata.name={name}"))
+}
+
+fn managed() -> watcher::Config {
+    any().labels(GRANT)
+}
+
+type On<K> = Box<dyn Fn(&Event<K>) + Send + Sync>;
+
+fn on_access(listener: &Listener) -> On<GuardedAccess> {
+    let tell = Arc::clone(listener);
+    Box::new(move |event| match event {
+        Event::Apply(object) | Event::InitApply(object) => {
+            tell(Change::Access(ObjectRef::from_obj(object)));
+        }
+        Event::Delete(object) => tell(Change::AccessDeleted(object.uid().unwrap_or_default())),
+        // A list replaces the store: whatever was deleted in between shows only as absence.
+        Event::InitDone => tell(Change::Everything),
+        Event::Init => {}
+    })
+}
+
+fn on_policy(stores: &Arc<Stores>, listener: &Listener) -> On<DeserializeGuard<AccessPolicy>> {
+    let (stores, tell) = (Arc::clone(stores), Arc::clone(listener));
+    Box::new(move |event| match event {
+        Event::Init => stores.write_policies(BTreeMap::clear),
+        Event::InitApply(object) => stores.keep_policy(object),
+        Event::InitDone => tell(Change::Everything),
+        Event::Apply(object) => {
+            stores.keep_policy(object);
+            tell(Change::Everything);
+        }
+        Event::Delete(object) => {
+            stores.write_policies(|all| {
+                all.remove(&object.name_any());
+            });
+            tell(Change::Everything);
+        }
+    })
+}
+
+fn on_ceiling(stores: &Arc<Stores>, listener: &Listener) -> On<ClusterRole> {
+    let (stores, tell) = (Arc::clone(stores), Arc::clone(listener));
+    Box::new(move |event| {
+        match event {
+            Event::Init | Event::Delete(_) => stores.set_ceiling(None),
+            Event::Apply(role) | Event::InitApply(role) => stores.set_ceiling(Some(role)),
+            Event::InitDone => {}
+        }
+        if !matches!(event, Event::Init) {
+            tell(Change::Everything);
+        }
+    })
+}
+
+fn on_namespace(listener: &Listener) -> On<PartialObjectMeta<Namespace>> {
+    let tell = Arc::clone(listener);
+    Box::new(move |event| {
+        if matches!(event, Event::Apply(_) | Event::InitDone) {
+            tell(Change::Everything);
+        }
+    })
+}
+
+fn on_account(listener: &Listener) -> On<PartialObjectMeta<ServiceAccount>> {
+    let tell = Arc::clone(listener);
+    let key = |o: &PartialObjectMeta<ServiceAccount>| {
+        format!("{}/{}", o.namespace().unwrap_or_default(), o.name_any())
+    };
+    Box::new(move |event| match event {
+        Event::Apply(object) => tell(Change::Account(
+            key(object),
+            object.uid().unwrap_or_default(),
+        )),
+        Event::Delete(object) => tell(Change::AccountDeleted(key(object))),
+        Event::InitDone => tell(Change::Everything),
+        Event::Init | Event::InitApply(_) => {}
+    })
+}
+
+fn on_binding(listener: &Listener) -> On<PartialObjectMeta<RoleBinding>> {
+    let tell = Arc::clone(listener);
+    Box::new(move |event| match event {
+        Event::Apply(object) | Event::InitApply(object) => {
+            tell(Change::Binding(Binding::read(object), Presence::Present));
+        }
+        Event::Delete(object) => {
+            tell(Change::Binding(Binding::read(object), Presence::Gone));
+            tell_access(&tell, object);
+        }
+        Event::InitDone => tell(Change::Everything),
+        Event::Init => {}
+    })
+}
+
+/// Roles and Jobs are read anew when they matter; a change only says whose they are.
+fn on_made<K: Resource + 'static>(listener: &Listener) -> On<K> {
+    let tell = Arc::clone(listener);
+    Box::new(move |event| {
+        if let Event::Delete(object) = event {
+            tell_access(&tell, object);
+        }
+    })
+}
+
+fn tell_access(tell: &Listener, object: &impl ResourceExt) {
+    if object
+        .labels()
+        .get(crate::api::names::MANAGED_BY)
+        .map(String::as_str)
+        != Some(MANAGER)
+    {
+        return;
+    }
+    if let (Some(name), Some(namespace)) = (
+        object.annotations().get(WORKLOAD_ACCESS),
+        object.namespace(),
+    ) {
+        tell(Change::Access(AccessRef::new(name).within(&namespace)));
+    }
+}

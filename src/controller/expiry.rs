@@ -1,0 +1,279 @@
+//! The deadline queue: deletes RoleBindings when they are due, on every replica, whatever else is going on.
+//!
+//! It reads nothing but the bindings themselves, so it needs no leader, no policy and no decodable WorkloadAccess. It
+//! wakes at the earliest deadline and at least every 30 s, and compares the wall clock each time: a timer alone would
+//! not see a suspended machine or a step of the clock.
+
+use crate::clock::Clock;
+use crate::cluster::stores::Binding;
+use crate::cluster::{ApiError, apply};
+use crate::ops::metrics::Metrics;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use jiff::{SignedDuration, Timestamp};
+use kube::Client;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Longest sleep between two looks at the clock.
+const MAX_SLEEP: Duration = Duration::from_secs(30);
+/// Deletes under way at a time.
+const PARALLEL: usize = 64;
+/// Longest pause between two tries of one revocation, which is never given up.
+const MAX_BACKOFF: SignedDuration = SignedDuration::from_secs(30);
+
+/// Why a binding is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Its deadline passed, or it does not say legibly when it ends.
+    Deadline,
+    /// Its WorkloadAccess is gone.
+    Orphaned,
+    /// Its account is gone or another by now.
+    Identity,
+}
+
+impl Cause {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Deadline => "Expired",
+            Self::Orphaned => "Deleted",
+            Self::Identity => "IdentityChanged",
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    binding: Binding,
+    due: Timestamp,
+    cause: Cause,
+    failures: u32,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    entries: HashMap<String, Entry>,
+    by_time: BTreeSet<(Timestamp, String)>,
+    under_way: HashSet<String>,
+}
+
+impl Queue {
+    fn set(&mut self, entry: Entry) {
+        let uid = entry.binding.uid.clone();
+        self.remove(&uid);
+        self.by_time.insert((entry.due, uid.clone()));
+        self.entries.insert(uid, entry);
+    }
+
+    fn remove(&mut self, uid: &str) -> Option<Entry> {
+        let entry = self.entries.remove(uid)?;
+        self.by_time.remove(&(entry.due, uid.to_owned()));
+        Some(entry)
+    }
+
+    /// Brings entries forward to `now`, those for which `which` holds.
+    fn hasten(&mut self, now: Timestamp, cause: Cause, which: impl Fn(&Binding) -> bool) {
+        let hit = |(_, e): &(&String, &Entry)| e.cause == Cause::Deadline && which(&e.binding);
+        let uids: Vec<String> = self
+            .entries
+            .iter()
+            .filter(hit)
+            .map(|(uid, _)| uid.clone())
+            .collect();
+        for uid in uids {
+            if let Some(entry) = self.remove(&uid) {
+                self.set(Entry {
+                    due: now.min(entry.due),
+                    cause,
+                    ..entry
+                });
+            }
+        }
+    }
+
+    /// Up to `room` due bindings that are not being deleted already.
+    fn take_due(&mut self, now: Timestamp, room: usize) -> Vec<(Binding, Cause)> {
+        let due = self.by_time.iter().take_while(|(at, _)| *at <= now);
+        let free = due.filter(|(_, uid)| !self.under_way.contains(uid));
+        let uids: Vec<String> = free.take(room).map(|(_, uid)| uid.clone()).collect();
+        self.under_way.extend(uids.iter().cloned());
+        let entry = |uid: String| self.entries.get(&uid).map(|e| (e.binding.clone(), e.cause));
+        uids.into_iter().filter_map(entry).collect()
+    }
+
+    fn next(&self) -> Option<Timestamp> {
+        let free = |(_, uid): &&(Timestamp, String)| !self.under_way.contains(uid);
+        self.by_time.iter().find(free).map(|(at, _)| *at)
+    }
+}
+
+/// The deadline queue. Cheap to share; `run` is its one worker.
+pub struct Expiry {
+    queue: Mutex<Queue>,
+    wake: Notify,
+    client: Client,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+}
+
+impl Expiry {
+    /// An empty queue.
+    pub fn new(client: Client, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            queue: Mutex::default(),
+            wake: Notify::new(),
+            client,
+            clock,
+            metrics,
+        }
+    }
+
+    /// Takes note of a binding. One that does not say when it ends is due now.
+    pub fn watch(&self, binding: Binding) {
+        let due = binding.not_after.unwrap_or(Timestamp::UNIX_EPOCH);
+        self.change(|queue| {
+            let known = queue.entries.get(&binding.uid);
+            if known.is_some_and(|e| e.binding == binding) {
+                return;
+            }
+            queue.set(Entry {
+                binding,
+                due,
+                cause: Cause::Deadline,
+                failures: 0,
+            });
+        });
+    }
+
+    /// A binding is gone.
+    pub fn forget(&self, uid: &str) {
+        self.change(|queue| {
+            queue.remove(uid);
+            queue.under_way.remove(uid);
+        });
+    }
+
+    /// Revokes at once every binding for which `which` holds.
+    pub fn revoke(&self, cause: Cause, which: impl Fn(&Binding) -> bool) {
+        let now = self.clock.now();
+        self.change(|queue| queue.hasten(now, cause, which));
+    }
+
+    /// Drops what is not in `live`: the outcome of a whole new list.
+    pub fn retain(&self, live: &HashSet<String>) {
+        self.change(|queue| {
+            let gone: Vec<String> = queue
+                .entries
+                .keys()
+                .filter(|uid| !live.contains(*uid))
+                .cloned()
+                .collect();
+            for uid in gone {
+                queue.remove(&uid);
+                queue.under_way.remove(&uid);
+            }
+        });
+    }
+
+    /// Deletes everything that is due now, once. Returns how many deletions failed.
+    pub async fn sweep(&self) -> usize {
+        let due = self.lock().take_due(self.clock.now(), usize::MAX);
+        let deletions = due.into_iter().map(|d| self.delete(d));
+        let results: Vec<bool> = futures::stream::iter(deletions)
+            .buffer_unordered(PARALLEL)
+            .collect()
+            .await;
+        results.into_iter().filter(|gone| !gone).count()
+    }
+
+    /// Deletes what is due, for ever. `beat` is called at every wake-up.
+    pub async fn run(&self, beat: impl Fn()) {
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            beat();
+            let now = self.clock.now();
+            let room = PARALLEL - under_way.len();
+            for due in self.lock().take_due(now, room) {
+                under_way.push(self.delete(due));
+            }
+            self.metrics.overdue(self.overdue(now));
+            let sleep = self.pause(now, under_way.len() == PARALLEL);
+            tokio::select! {
+                Some(_) = under_way.next() => {}
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(sleep) => {}
+            }
+        }
+    }
+
+    /// How long to sleep. With every place taken only a finished deletion helps.
+    fn pause(&self, now: Timestamp, full: bool) -> Duration {
+        let next = self.lock().next().filter(|_| !full);
+        let left = next.map(|at| at.duration_since(now));
+        let left = left.map(|d| Duration::try_from(d).unwrap_or(Duration::ZERO));
+        left.map_or(MAX_SLEEP, |d| d.min(MAX_SLEEP))
+    }
+
+    fn overdue(&self, now: Timestamp) -> usize {
+        self.lock()
+            .by_time
+            .iter()
+            .take_while(|(at, _)| *at < now)
+            .count()
+    }
+
+    /// One deletion; returns whether the binding is gone.
+    async fn delete(&self, (binding, cause): (Binding, Cause)) -> bool {
+        let Binding {
+            namespace,
+            name,
+            uid,
+            ..
+        } = &binding;
+        let result = apply::revoke(&self.client, namespace, name, uid).await;
+        let now = self.clock.now();
+        match &result {
+            Ok(was_there) => {
+                if *was_there {
+                    self.metrics.revocation(cause.word());
+                    if let (Cause::Deadline, Some(end)) = (cause, binding.not_after) {
+                        self.metrics.expiry_lateness(now.duration_since(end));
+                    }
+                    tracing::info!(namespace, name, cause = cause.word(), "access ended");
+                }
+                self.forget(uid);
+            }
+            Err(error) => self.again(uid, now, error),
+        }
+        result.is_ok()
+    }
+
+    fn again(&self, uid: &str, now: Timestamp, error: &ApiError) {
+        self.metrics.error(error.category());
+        tracing::error!(uid, %error, "revocation failed; trying again");
+        self.change(|queue| {
+            queue.under_way.remove(uid);
+            if let Some(entry) = queue.remove(uid) {
+                let failures = entry.failures.saturating_add(1);
+                let pause = SignedDuration::from_millis(50 << failures.min(10)).min(MAX_BACKOFF);
+                queue.set(Entry {
+                    due: now.saturating_add(pause).unwrap_or(now),
+                    failures,
+                    ..entry
+                });
+            }
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Queue)) {
+        change(&mut self.lock());
+        self.wake.notify_one();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

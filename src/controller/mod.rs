@@ -1,0 +1,294 @@
+//! Turns requests into grants and ends them: wiring only. `reconcile` is one pass, `expiry` the deadline queue.
+
+pub mod error;
+pub mod expiry;
+pub mod reconcile;
+pub mod seats;
+
+use crate::cluster::stores::{AccessRef, Binding, Change, GuardedAccess, Presence, Stores};
+use crate::controller::error::Error;
+use crate::controller::expiry::{Cause, Expiry};
+use crate::controller::reconcile::Context;
+use crate::domain::grant::Account;
+use crate::domain::retry;
+use futures::StreamExt;
+use kube::core::ResourceExt;
+use kube::runtime::controller::{self, Action, applier};
+use kube::runtime::reflector::ObjectRef;
+use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_util::sync::CancellationToken;
+
+/// Passes under way at a time.
+const CONCURRENCY: u16 = 16;
+
+/// The controller: what changes goes in, passes over requests come out.
+pub struct Controller {
+    stores: Arc<Stores>,
+    expiry: Arc<Expiry>,
+    context: Arc<Context>,
+    queue: UnboundedSender<AccessRef>,
+    passes: UnboundedReceiver<AccessRef>,
+}
+
+impl Controller {
+    /// A controller over filled or filling stores.
+    pub fn new(stores: Arc<Stores>, expiry: Arc<Expiry>, context: Arc<Context>) -> Self {
+        let (queue, passes) = unbounded_channel();
+        Self {
+            stores,
+            expiry,
+            context,
+            queue,
+            passes,
+        }
+    }
+
+    /// Ends what should have ended while nobody was looking. Run once the stores are full and before the process calls
+    /// itself ready. Errors are retried by [`Expiry::run`].
+    pub async fn first_sweep(&self) {
+        resync(&self.stores, &self.expiry, &self.context).await;
+        let failed = self.expiry.sweep().await;
+        tracing::info!(failed, "first sweep done");
+    }
+
+    /// Runs until `stop`.
+    pub async fn run(self, changes: UnboundedReceiver<Change>, stop: CancellationToken) {
+        let Self {
+            stores,
+            expiry,
+            context,
+            queue,
+            passes,
+        } = self;
+        let dispatcher = dispatch(changes, &stores, &expiry, &context, queue);
+        let passes = reconcile_all(passes, &stores, &context, stop.clone());
+        tokio::select! {
+            () = dispatcher => {}
+            () = passes => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+/// Tells the deadline queue and the reconciler what changed. Many changes of everything are answered once.
+async fn dispatch(
+    mut changes: UnboundedReceiver<Change>,
+    stores: &Stores,
+    expiry: &Expiry,
+    context: &Context,
+    queue: UnboundedSender<AccessRef>,
+) {
+    enqueue(stores, &queue, |_| true);
+    while let Some(first) = changes.recv().await {
+        let mut everything = false;
+        let mut next = Some(first);
+        while let Some(change) = next {
+            match change {
+                Change::Everything => everything = true,
+                other => react(other, stores, expiry, context, &queue),
+            }
+            next = changes.try_recv().ok();
+        }
+        if everything {
+            resync(stores, expiry, context).await;
+            enqueue(stores, &queue, |_| true);
+        }
+    }
+}
+
+fn react(
+    change: Change,
+    stores: &Stores,
+    expiry: &Expiry,
+    context: &Context,
+    queue: &UnboundedSender<AccessRef>,
+) {
+    match change {
+        // A closed queue means that the process is stopping.
+        Change::Access(key) => drop(queue.send(key)),
+        Change::AccessDeleted(uid) => {
+            expiry.revoke(Cause::Orphaned, |b| b.grant == uid);
+            context.seats.forget(&uid);
+        }
+        Change::Account(key, uid) => {
+            let other = |b: &Binding| b.account_uid.as_deref() != Some(&uid);
+            expiry.revoke(Cause::Identity, |b| {
+                b.account.as_deref() == Some(&key) && other(b)
+            });
+            enqueue(stores, queue, |access| {
+                account_of(access).as_deref() == Some(&key)
+            });
+        }
+        Change::AccountDeleted(key) => {
+            expiry.revoke(Cause::Identity, |b| b.account.as_deref() == Some(&key));
+            enqueue(stores, queue, |access| {
+                account_of(access).as_deref() == Some(&key)
+            });
+        }
+        Change::Binding(binding, Presence::Present) => expiry.watch(binding),
+        Change::Binding(binding, Presence::Gone) => expiry.forget(&binding.uid),
+        Change::Everything => {}
+    }
+}
+
+fn account_of(access: &GuardedAccess) -> Option<String> {
+    let reference = &access.0.as_ref().ok()?.spec.service_account_ref;
+    let namespace = reference.namespace.clone().or_else(|| access.namespace())?;
+    Some(format!("{namespace}/{}", reference.name))
+}
+
+/// Queues the requests that have not ended and for which `which` holds.
+fn enqueue(
+    stores: &Stores,
+    queue: &UnboundedSender<AccessRef>,
+    which: impl Fn(&GuardedAccess) -> bool,
+) {
+    let ended = |access: &GuardedAccess| {
+        let status = access.0.as_ref().ok().and_then(|a| a.status.as_ref());
+        status.is_some_and(|s| s.end_reason.is_some())
+    };
+    for access in stores.accesses.state() {
+        if !ended(&access) && which(&access) {
+            drop(queue.send(ObjectRef::from_obj(&*access)));
+        }
+    }
+}
+
+/// Brings the deadline queue in line with whole lists: forgets bindings that went unseen, and revokes those whose
+/// request or account went unseen. Each such absence is confirmed by a live read, since two watches can be of
+/// different age.
+async fn resync(stores: &Stores, expiry: &Expiry, context: &Context) {
+    let bindings = stores.bindings();
+    let live: HashSet<String> = bindings.iter().map(|b| b.uid.clone()).collect();
+    expiry.retain(&live);
+    for binding in bindings {
+        expiry.watch(binding.clone());
+        let known = |name: &String| stores.has_access(&binding.namespace, name, &binding.grant);
+        if !binding.access.as_ref().is_some_and(known) && orphaned(&binding, context).await {
+            expiry.revoke(Cause::Orphaned, |b| b.uid == binding.uid);
+        }
+        if !account_known(stores, &binding) && account_changed(&binding, context).await {
+            expiry.revoke(Cause::Identity, |b| b.uid == binding.uid);
+        }
+    }
+}
+
+async fn orphaned(binding: &Binding, context: &Context) -> bool {
+    let Some(name) = &binding.access else {
+        return true;
+    };
+    match context.facts.access(&binding.namespace, name).await {
+        Ok(found) => found.and_then(|a| a.uid()).as_ref() != Some(&binding.grant),
+        Err(error) => {
+            tracing::warn!(%error, "could not confirm that a WorkloadAccess is gone");
+            false
+        }
+    }
+}
+
+fn account_key(binding: &Binding) -> Option<Account> {
+    let (namespace, name) = binding.account.as_deref()?.split_once('/')?;
+    Some(Account {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    })
+}
+
+fn account_known(stores: &Stores, binding: &Binding) -> bool {
+    let Some(account) = account_key(binding) else {
+        return false;
+    };
+    let key = ObjectRef::new(&account.name).within(&account.namespace);
+    let found = stores.accounts.get(&key);
+    found.is_some_and(|a| a.uid() == binding.account_uid)
+}
+
+async fn account_changed(binding: &Binding, context: &Context) -> bool {
+    let Some(account) = account_key(binding) else {
+        return true;
+    };
+    match context.facts.account(&account).await {
+        Ok(found) => found.map(|a| a.uid) != binding.account_uid,
+        Err(error) => {
+            tracing::warn!(%error, "could not confirm that a ServiceAccount is gone");
+            false
+        }
+    }
+}
+
+/// Runs passes; each request has its own pause after failures.
+async fn reconcile_all(
+    passes: UnboundedReceiver<AccessRef>,
+    stores: &Arc<Stores>,
+    context: &Arc<Context>,
+    stop: CancellationToken,
+) {
+    let queue = futures::stream::unfold(passes, |mut passes| async move {
+        passes
+            .recv()
+            .await
+            .map(|key| (Ok::<_, Infallible>(key), passes))
+    });
+    let queue = Box::pin(queue.take_until(stop.cancelled_owned()));
+    let failures: Arc<Mutex<HashMap<AccessRef, u32>>> = Arc::default();
+    let failed = Arc::clone(&failures);
+    let on_error = move |object: Arc<GuardedAccess>, error: &Error, context: Arc<Context>| {
+        context.metrics.error(error.category());
+        let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = failed.entry(ObjectRef::from_obj(&*object)).or_insert(0);
+        *count = count.saturating_add(1);
+        Action::requeue(retry::pause(*count))
+    };
+    let config = controller::Config::default().concurrency(CONCURRENCY);
+    applier(
+        |object, context| Box::pin(timed(object, context)),
+        on_error,
+        Arc::clone(context),
+        stores.accesses.clone(),
+        queue,
+        config,
+    )
+    .for_each(|result| {
+        match result {
+            Ok((key, _)) => {
+                let key = ObjectRef::new(&key.name).within(key.namespace.as_deref().unwrap_or(""));
+                failures
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .remove(&key);
+            }
+            // The queue may hold the key of an object that is gone by now.
+            Err(controller::Error::ObjectNotFound(key)) => tracing::debug!(%key, "gone"),
+            Err(error) => tracing::warn!(error = %chain(&error), "pass failed; trying again"),
+        }
+        std::future::ready(())
+    })
+    .await;
+}
+
+async fn timed(object: Arc<GuardedAccess>, context: Arc<Context>) -> Result<Action, Error> {
+    let began = Instant::now();
+    let metrics = Arc::clone(&context.metrics);
+    let result = reconcile::reconcile(object, context).await;
+    metrics.reconcile(result.is_ok(), began.elapsed());
+    result
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,276 @@
+//! One pass over one request: guard, facts, judge, plan and apply, status.
+
+use crate::api::names;
+use crate::api::workload_access::{EndReason, WorkloadAccess};
+use crate::clock::Clock;
+use crate::cluster::events::Events;
+use crate::cluster::facts::{Asked, FactReader};
+use crate::cluster::stores::GuardedAccess;
+use crate::cluster::{apply, status as status_writer};
+use crate::controller::error::Error;
+use crate::controller::seats::Seats;
+use crate::domain::grant::Grant;
+use crate::domain::judge::{Approved, NotYet, Verdict};
+use crate::domain::plan::{self, Observed};
+use crate::domain::receipt::{Claims, Keys};
+use crate::domain::status::{self, Outcome};
+use crate::domain::violation::{Problem, Violation};
+use crate::ops::metrics::Metrics;
+use jiff::Timestamp;
+use kube::Client;
+use kube::core::ResourceExt;
+use kube::runtime::controller::Action;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+/// Longest wait before a scheduled or waiting request is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// What every pass needs.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// Its clock.
+    pub clock: Arc<dyn Clock>,
+    /// Facts.
+    pub facts: FactReader,
+    /// Receipt keys; absent until they are loaded.
+    pub keys: Arc<RwLock<Option<Keys>>>,
+    /// Places per account.
+    pub seats: Arc<Seats>,
+    /// Events.
+    pub events: Events,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+/// One pass over the request that `cached` is a copy of.
+pub async fn reconcile(cached: Arc<GuardedAccess>, ctx: Arc<Context>) -> Result<Action, Error> {
+    let Some((object, observed)) = read(&cached, &ctx).await? else {
+        return Ok(Action::await_change());
+    };
+    let now = ctx.clock.now();
+    let (verdict, claims) = match guard(&object, &ctx) {
+        Ok((grant, claims)) => (
+            verdict(&object, &grant, &claims, &observed, &ctx).await?,
+            Some(claims),
+        ),
+        Err(violations) => (turned_away(&object, &observed, violations), None),
+    };
+    let pass = Pass {
+        object: &object,
+        observed: &observed,
+        requested_by: claims.map(|c| c.requester.username),
+        ctx: &ctx,
+        now,
+    };
+    pass.carry_out(verdict).await
+}
+
+/// Reads the request and what was made for it, live: a cache that is behind could start an ended grant again.
+async fn read(
+    cached: &GuardedAccess,
+    ctx: &Context,
+) -> Result<Option<(WorkloadAccess, Observed)>, Error> {
+    let namespace = cached.namespace().unwrap_or_default();
+    let made = names::made_object_name(&cached.name_any(), &cached.uid().unwrap_or_default());
+    let name = cached.name_any();
+    let (object, observed) = futures::try_join!(
+        ctx.facts.access(&namespace, &name),
+        ctx.facts.observe(&namespace, &made),
+    )
+    .map_err(Error::Facts)?;
+    match object.map(|o| (o.uid(), o.0)) {
+        // Deleted, or another object of the same name by now: its own event brings it here.
+        None => Ok(None),
+        Some((uid, _)) if uid != cached.uid() => Ok(None),
+        Some((_, Ok(object))) => Ok(Some((object, observed))),
+        Some((_, Err(invalid))) => {
+            tracing::error!(namespace, name = cached.name_any(), error = %invalid.error, "undecodable; revoking");
+            revoke_blindly(&namespace, made, &observed, ctx).await?;
+            Ok(None)
+        }
+    }
+}
+
+/// An object that no longer decodes has no status that could be written; its access still goes.
+async fn revoke_blindly(
+    namespace: &str,
+    name: String,
+    observed: &Observed,
+    ctx: &Context,
+) -> Result<(), Error> {
+    let mut steps = Vec::new();
+    if let Some(uid) = observed.binding.as_ref().and_then(ResourceExt::uid) {
+        steps.push(plan::Step::DeleteBinding(uid));
+    }
+    if let Some(uid) = observed.job.as_ref().and_then(ResourceExt::uid) {
+        steps.push(plan::Step::DeleteJob(uid));
+    }
+    let plan = plan::Plan {
+        namespace: namespace.to_owned(),
+        name,
+        steps,
+    };
+    apply::end(&ctx.client, plan).await.map_err(Error::Apply)
+}
+
+/// Well formed, and vouched for by a receipt?
+fn guard(object: &WorkloadAccess, ctx: &Context) -> Result<(Grant, Claims), Vec<Violation>> {
+    let keys = ctx
+        .keys
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    let keys = keys.ok_or_else(|| receipt_violation("cannot be checked yet: Stint has no keys"))?;
+    let claims = keys
+        .verify_object(object)
+        .map_err(|error| receipt_violation(&error.to_string()))?;
+    Ok((Grant::parse(object)?, claims))
+}
+
+fn receipt_violation(message: &str) -> Vec<Violation> {
+    let path = "metadata.annotations[stint.dev/receipt]";
+    vec![Violation::new(
+        "WA-RECEIPT",
+        path,
+        Problem::Forbidden,
+        message,
+    )]
+}
+
+async fn verdict(
+    object: &WorkloadAccess,
+    grant: &Grant,
+    claims: &Claims,
+    observed: &Observed,
+    ctx: &Context,
+) -> Result<Verdict, Error> {
+    if let Some(kind) = observed.foreign(grant.uid()) {
+        return Err(Error::Foreign(kind));
+    }
+    let asked = Asked {
+        by: claims.requester.clone(),
+        at: claims.at,
+    };
+    let mut facts = ctx
+        .facts
+        .gather(object, grant, asked, observed)
+        .await
+        .map_err(Error::Facts)?;
+    let now = ctx.clock.now();
+    let others = ctx.facts.others(grant, now);
+    Ok(ctx.seats.judge(grant, &mut facts, others, now))
+}
+
+/// A request that does not pass the guard: never granted, and over if it was granted before.
+fn turned_away(object: &WorkloadAccess, observed: &Observed, wrong: Vec<Violation>) -> Verdict {
+    let status = object.status.clone().unwrap_or_default();
+    match (status.end_reason, observed.live(&status)) {
+        (Some(reason), _) => Verdict::Over {
+            reason,
+            why: "ended before; create another WorkloadAccess for more".into(),
+        },
+        (None, Some(_)) => Verdict::Over {
+            reason: EndReason::Revoked,
+            why: crate::domain::violation::render_lines(&wrong),
+        },
+        (None, None) => Verdict::Refused(wrong),
+    }
+}
+
+struct Pass<'a> {
+    object: &'a WorkloadAccess,
+    observed: &'a Observed,
+    requested_by: Option<String>,
+    ctx: &'a Context,
+    now: Timestamp,
+}
+
+impl Pass<'_> {
+    async fn carry_out(&self, verdict: Verdict) -> Result<Action, Error> {
+        match verdict {
+            Verdict::Granted(approved) => self.grant(approved).await,
+            Verdict::NotYet { until, why } => {
+                self.report(&Outcome::Waiting(&why)).await?;
+                Ok(self.look_again(until, &why))
+            }
+            Verdict::Over { reason, why } => self.end(reason, &why).await,
+            Verdict::Refused(violations) => {
+                violations
+                    .iter()
+                    .for_each(|v| self.ctx.metrics.violation(v.code));
+                self.report(&Outcome::Refused(&violations)).await?;
+                // Facts may change in its favour; without an event this look ends it when its pending time is over.
+                Ok(Action::requeue(LOOK_AGAIN))
+            }
+        }
+    }
+
+    async fn grant(&self, approved: Approved) -> Result<Action, Error> {
+        let plan = plan::grant(&approved, self.observed, self.ctx.clock.now());
+        match apply::grant(&self.ctx.client, plan, &approved, self.observed).await {
+            Ok(applied) => {
+                self.report(&Outcome::Active(&approved, &applied)).await?;
+                // The deadline queue ends it on time; this look writes the end down even if an event is lost.
+                let left = approved.not_after().duration_since(self.ctx.clock.now());
+                let left = Duration::try_from(left).unwrap_or(Duration::ZERO);
+                Ok(Action::requeue(left + Duration::from_secs(1)))
+            }
+            Err(error) => {
+                self.ctx.seats.leave(approved.grant());
+                if !error.is_refusal() {
+                    return Err(Error::Apply(error));
+                }
+                self.ctx.metrics.error(error.category());
+                self.report(&Outcome::ApplyRefused(&error.to_string()))
+                    .await?;
+                Ok(Action::requeue(LOOK_AGAIN))
+            }
+        }
+    }
+
+    async fn end(&self, reason: EndReason, why: &str) -> Result<Action, Error> {
+        let plan = plan::end(self.object, self.observed);
+        if !plan.steps.is_empty() {
+            apply::end(&self.ctx.client, plan)
+                .await
+                .map_err(Error::Apply)?;
+            self.ctx.metrics.revocation(reason.as_str());
+        }
+        if reason != EndReason::Deleted {
+            self.report(&Outcome::Ended(reason, why)).await?;
+        }
+        Ok(Action::await_change())
+    }
+
+    /// Writes the status if it changed, and an Event if the request now stands elsewhere.
+    async fn report(&self, outcome: &Outcome<'_>) -> Result<(), Error> {
+        let old = self.object.status.clone().unwrap_or_default();
+        let generation = self.object.metadata.generation;
+        let by = self.requested_by.as_deref();
+        let new = status::next(&old, generation, by, outcome, self.now);
+        let wrote = status_writer::write(&self.ctx.client, self.object, &new).await;
+        match wrote {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            // The object went meanwhile: there is nobody left to tell.
+            Err(error) if error.is_not_found() || error.is_conflict() => return Ok(()),
+            Err(error) => return Err(Error::Status(error)),
+        }
+        if let Some((warning, reason, note)) = status::event(&old, &new, outcome) {
+            self.ctx
+                .events
+                .publish(self.object, warning, reason, &note)
+                .await;
+        }
+        Ok(())
+    }
+
+    fn look_again(&self, until: Option<Timestamp>, why: &NotYet) -> Action {
+        tracing::debug!(name = self.object.name_any(), ?why, "waiting");
+        let left = until.map(|t| t.duration_since(self.ctx.clock.now()));
+        let left = left.map(|d| Duration::try_from(d).unwrap_or(Duration::ZERO));
+        Action::requeue(left.map_or(LOOK_AGAIN, |d| d.min(LOOK_AGAIN)))
+    }
+}

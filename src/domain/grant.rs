@@ -1,0 +1,326 @@
+//! The parsed form of a `WorkloadAccess`. `Grant::parse` is the only parser: webhook, controller and tools call it.
+
+use crate::api::workload_access::{RoleReference, WorkloadAccess, WorkloadAccessSpec};
+use crate::domain::catalogue::{self, Scope};
+use crate::domain::rules::Rule;
+use crate::domain::violation::{Problem, Violation};
+use crate::domain::window;
+use jiff::{SignedDuration, Timestamp};
+
+/// The account that a grant is for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Account {
+    /// Namespace of the ServiceAccount.
+    pub namespace: String,
+    /// Name of the ServiceAccount.
+    pub name: String,
+}
+
+impl std::fmt::Display for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Where the rules of a grant come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Written in the request.
+    Rules(Vec<Rule>),
+    /// Copied from a role at activation.
+    Role(RoleReference),
+}
+
+/// When a grant ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// At this instant, whole seconds.
+    At(Timestamp),
+    /// This long after activation.
+    After(SignedDuration),
+}
+
+/// A well-formed request. Made only by [`Grant::parse`].
+#[derive(Clone, Debug)]
+pub struct Grant {
+    namespace: String,
+    name: String,
+    uid: String,
+    account: Account,
+    account_uid: Option<String>,
+    source: Source,
+    not_before: Option<Timestamp>,
+    end: End,
+    revoked: bool,
+    deleting: bool,
+}
+
+impl Grant {
+    /// Parses an object, or says everything that is wrong with it alone.
+    pub fn parse(object: &WorkloadAccess) -> Result<Self, Vec<Violation>> {
+        let mut wrong = Vec::new();
+        let spec = &object.spec;
+        let namespace = object.metadata.namespace.clone().unwrap_or_default();
+        let account = account(spec, &namespace, &mut wrong);
+        let source = source(spec, &mut wrong);
+        let not_before = optional_instant("spec.notBefore", &spec.not_before, &mut wrong);
+        let end = end(spec, &mut wrong);
+        reason(spec, &mut wrong);
+        if let (Some(from), Some(End::At(until))) = (not_before, end)
+            && from >= until
+        {
+            wrong.push(Violation::new(
+                "WA-WINDOW",
+                "spec.notBefore",
+                Problem::Invalid,
+                "must be earlier than `notAfter`",
+            ));
+        }
+        match (source, end, wrong.is_empty()) {
+            (Some(source), Some(end), true) => Ok(Self {
+                name: object.metadata.name.clone().unwrap_or_default(),
+                uid: object.metadata.uid.clone().unwrap_or_default(),
+                namespace,
+                account,
+                account_uid: spec.service_account_ref.uid.clone(),
+                source,
+                not_before,
+                end,
+                revoked: spec.revoked.unwrap_or(false),
+                deleting: object.metadata.deletion_timestamp.is_some(),
+            }),
+            (source, _, _) => {
+                // The judge will not see this request, so its inline rules are held against the catalogue here:
+                // a requester learns everything at once.
+                if let Some(Source::Rules(rules)) = source {
+                    wrong.extend(catalogue::violations(
+                        &rules,
+                        "spec.rules",
+                        true,
+                        Scope::Namespace,
+                    ));
+                }
+                Err(wrong)
+            }
+        }
+    }
+
+    /// Namespace of the request and of everything made for it.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Name of the WorkloadAccess.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// UID of the WorkloadAccess; empty only while the API server has not assigned one.
+    pub fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    /// The account.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// UID that the requester pinned, if any.
+    pub fn account_uid(&self) -> Option<&str> {
+        self.account_uid.as_deref()
+    }
+
+    /// Where the rules come from.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Start of the window, if it was set.
+    pub fn not_before(&self) -> Option<Timestamp> {
+        self.not_before
+    }
+
+    /// End of the window.
+    pub fn end(&self) -> End {
+        self.end
+    }
+
+    /// Whether somebody ended the grant by `revoked: true`.
+    pub fn revoked(&self) -> bool {
+        self.revoked
+    }
+
+    /// Whether the object is being deleted.
+    pub fn deleting(&self) -> bool {
+        self.deleting
+    }
+}
+
+/// Hash of what a receipt vouches for: the spec without `revoked`, which may change afterwards. `sha256:<hex>`.
+pub fn spec_hash(spec: &WorkloadAccessSpec) -> String {
+    let mut vouched = spec.clone();
+    vouched.revoked = None;
+    // Serialising through `Value` sorts the keys; a struct of strings and lists cannot fail to serialise.
+    let canonical = serde_json::to_value(&vouched).map(|v| v.to_string());
+    crate::domain::receipt::sha256(canonical.unwrap_or_default().as_bytes())
+}
+
+fn account(spec: &WorkloadAccessSpec, namespace: &str, wrong: &mut Vec<Violation>) -> Account {
+    let reference = &spec.service_account_ref;
+    if reference.name == "default" {
+        wrong.push(
+            Violation::new(
+                "WA-ACCOUNT-DEFAULT",
+                "spec.serviceAccountRef.name",
+                Problem::Invalid,
+                "must name a dedicated ServiceAccount, not `default`, which every pod without one shares",
+            )
+            .found("default"),
+        );
+    }
+    let names = [Some(&reference.name), reference.namespace.as_ref()];
+    for (name, field) in names.into_iter().zip(["name", "namespace"]) {
+        if let Some(name) = name
+            && !is_dns_subdomain(name)
+        {
+            wrong.push(
+                Violation::new(
+                    "WA-NAME",
+                    format!("spec.serviceAccountRef.{field}"),
+                    Problem::Invalid,
+                    "must be a Kubernetes name: lower-case letters, digits, `-` and `.`",
+                )
+                .found(name),
+            );
+        }
+    }
+    Account {
+        namespace: reference
+            .namespace
+            .clone()
+            .unwrap_or_else(|| namespace.to_owned()),
+        name: reference.name.clone(),
+    }
+}
+
+/// RFC 1123 subdomain, as Kubernetes validates most names.
+fn is_dns_subdomain(name: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let bytes = name.as_bytes();
+    !bytes.is_empty()
+        && bytes.len() <= 253
+        && bytes.iter().all(|b| inner(*b) || matches!(b, b'-' | b'.'))
+        && inner(bytes[0])
+        && inner(bytes[bytes.len() - 1])
+}
+
+fn source(spec: &WorkloadAccessSpec, wrong: &mut Vec<Violation>) -> Option<Source> {
+    match (&spec.rules, &spec.role_ref) {
+        (Some(rules), None) => {
+            let rules: Vec<Rule> = rules.iter().map(Rule::from).collect();
+            complete(&rules, wrong);
+            Some(Source::Rules(rules))
+        }
+        (None, Some(role)) => Some(Source::Role(role.clone())),
+        (both, _) => {
+            wrong.push(Violation::new(
+                "WA-RULES",
+                "spec",
+                if both.is_some() {
+                    Problem::Invalid
+                } else {
+                    Problem::Required
+                },
+                "exactly one of `rules` and `roleRef` must be set",
+            ));
+            None
+        }
+    }
+}
+
+/// A rule without verbs, groups or resources grants nothing and would count as covered by anything (RBAC `Covers`).
+fn complete(rules: &[Rule], wrong: &mut Vec<Violation>) {
+    let missing = |path: String, what: &str| {
+        let message = format!("must list at least one {what}");
+        Violation::new("WA-RULES", path, Problem::Required, message)
+    };
+    if rules.is_empty() {
+        wrong.push(missing("spec.rules".into(), "rule"));
+    }
+    for (i, rule) in rules.iter().enumerate() {
+        let lists = [
+            (rule.api_groups.is_empty(), "apiGroups", "API group"),
+            (rule.resources.is_empty(), "resources", "resource"),
+            (rule.verbs.is_empty(), "verbs", "verb"),
+        ];
+        for (_, field, what) in lists.iter().filter(|(empty, ..)| *empty) {
+            wrong.push(missing(format!("spec.rules[{i}].{field}"), what));
+        }
+    }
+}
+
+fn optional_instant(
+    path: &str,
+    text: &Option<String>,
+    wrong: &mut Vec<Violation>,
+) -> Option<Timestamp> {
+    match window::parse_instant(path, text.as_deref()?) {
+        Ok(instant) => Some(instant),
+        Err(violation) => {
+            wrong.push(violation);
+            None
+        }
+    }
+}
+
+fn end(spec: &WorkloadAccessSpec, wrong: &mut Vec<Violation>) -> Option<End> {
+    let parsed = match (&spec.not_after, &spec.duration) {
+        (Some(text), None) => window::parse_instant("spec.notAfter", text).map(End::At),
+        (None, Some(text)) => window::parse_duration("spec.duration", text).map(End::After),
+        (None, None) => Err(Violation::new(
+            "WA-NO-EXPIRY",
+            "spec",
+            Problem::Required,
+            "must set `notAfter` or `duration`",
+        )),
+        (Some(_), Some(_)) => Err(Violation::new(
+            "WA-WINDOW",
+            "spec",
+            Problem::Invalid,
+            "must set only one of `notAfter` and `duration`",
+        )),
+    };
+    match parsed {
+        Ok(End::After(length)) if length > window::HARD_MAX => {
+            wrong.push(
+                Violation::new(
+                    "WA-TOO-LONG",
+                    "spec.duration",
+                    Problem::Invalid,
+                    format!(
+                        "must be less than or equal to {}",
+                        window::show(window::HARD_MAX)
+                    ),
+                )
+                .found(window::show(length)),
+            );
+            None
+        }
+        Ok(end) => Some(end),
+        Err(violation) => {
+            wrong.push(violation);
+            None
+        }
+    }
+}
+
+fn reason(spec: &WorkloadAccessSpec, wrong: &mut Vec<Violation>) {
+    if spec.reason.trim().is_empty() {
+        wrong.push(Violation::new(
+            "WA-NO-REASON",
+            "spec.reason",
+            Problem::Required,
+            "must say why the rights are needed",
+        ));
+    }
+}

@@ -1,0 +1,205 @@
+//! From the old status and what happened to the new status. Output only: nothing here is read as permission.
+
+use crate::api::conditions as names;
+use crate::api::workload_access::{EndReason, PolicyStamp, WorkloadAccessStatus};
+use crate::domain::judge::{Approved, NotYet};
+use crate::domain::plan::Applied;
+use crate::domain::violation::{Violation, render_lines};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// What became of a request in one pass.
+#[derive(Debug)]
+pub enum Outcome<'a> {
+    /// The binding stands.
+    Active(&'a Approved, &'a Applied),
+    /// It is not time.
+    Waiting(&'a NotYet),
+    /// The judge refused.
+    Refused(&'a [Violation]),
+    /// The API server refused an object the grant needs.
+    ApplyRefused(&'a str),
+    /// It is over.
+    Ended(EndReason, &'a str),
+}
+
+/// Longest condition message; a Condition's own limit is 32768.
+const MAX_MESSAGE: usize = 4096;
+
+/// The next status. Equal to `old` when nothing happened, so that nothing is written.
+pub fn next(
+    old: &WorkloadAccessStatus,
+    generation: Option<i64>,
+    requested_by: Option<&str>,
+    outcome: &Outcome<'_>,
+    now: Timestamp,
+) -> WorkloadAccessStatus {
+    let mut status = old.clone();
+    status.observed_generation = generation;
+    if let Some(user) = requested_by {
+        status.requested_by = Some(user.to_owned());
+    }
+    match outcome {
+        Outcome::Active(approved, applied) => activate(&mut status, approved, applied),
+        Outcome::Ended(reason, _) if status.ended_time.is_none() => {
+            status.ended_time = Some(Time(crate::domain::window::round_down(now)));
+            status.end_reason = Some(*reason);
+        }
+        _ => {}
+    }
+    status.conditions = conditions(&old.conditions, generation, &summary(outcome), now);
+    status
+}
+
+fn activate(status: &mut WorkloadAccessStatus, approved: &Approved, applied: &Applied) {
+    status.activated_time.get_or_insert(Time(applied.since));
+    status.not_after = Some(Time(approved.not_after()));
+    status.policy = Some(PolicyStamp::clone(approved.policy()));
+    status.service_account_uid = Some(approved.account_uid().to_owned());
+    status.rules_hash = Some(approved.rules_hash().to_owned());
+    status.role_binding = Some(applied.role_binding.clone());
+    status.deadline = Some(applied.deadline.clone());
+}
+
+/// The conditions in words: what each says, which of them exist.
+struct Summary {
+    ready: bool,
+    accepted: Option<bool>,
+    active: bool,
+    stalled: bool,
+    reconciling: bool,
+    reason: &'static str,
+    message: String,
+}
+
+fn summary(outcome: &Outcome<'_>) -> Summary {
+    let base = Summary {
+        ready: false,
+        accepted: Some(true),
+        active: false,
+        stalled: false,
+        reconciling: false,
+        reason: "",
+        message: String::new(),
+    };
+    match outcome {
+        Outcome::Active(approved, _) => Summary {
+            ready: true,
+            active: true,
+            reason: names::REASON_ACTIVE,
+            message: format!(
+                "{} has the granted rights until {}",
+                approved.grant().account(),
+                approved.not_after()
+            ),
+            ..base
+        },
+        Outcome::Waiting(NotYet::Scheduled(at)) => Summary {
+            reconciling: true,
+            reason: names::REASON_SCHEDULED,
+            message: format!("becomes active at {at}"),
+            ..base
+        },
+        Outcome::Waiting(NotYet::NotReady(why)) => Summary {
+            accepted: None,
+            reconciling: true,
+            reason: names::REASON_NOT_READY,
+            message: why.clone(),
+            ..base
+        },
+        Outcome::Refused(violations) => Summary {
+            accepted: Some(false),
+            stalled: true,
+            reason: names::REASON_REFUSED,
+            message: render_lines(violations),
+            ..base
+        },
+        Outcome::ApplyRefused(why) => Summary {
+            stalled: true,
+            reason: names::REASON_APPLY_REFUSED,
+            message: (*why).to_owned(),
+            ..base
+        },
+        // A grant that ended as it should has reached its desired state: kstatus must call it Current.
+        Outcome::Ended(reason, why) => Summary {
+            ready: true,
+            accepted: None,
+            reason: reason.as_str(),
+            message: (*why).to_owned(),
+            ..base
+        },
+    }
+}
+
+fn conditions(
+    old: &[Condition],
+    generation: Option<i64>,
+    summary: &Summary,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let message: String = summary.message.chars().take(MAX_MESSAGE).collect();
+    let set = |type_: &str, on: bool, reason: &str| {
+        let status = if on { "True" } else { "False" };
+        let before = old.iter().find(|c| c.type_ == type_);
+        let since = before
+            .filter(|c| c.status == status)
+            .map(|c| c.last_transition_time.clone());
+        Condition {
+            type_: type_.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: message.clone(),
+            last_transition_time: since.unwrap_or(Time(crate::domain::window::round_down(now))),
+            observed_generation: generation,
+        }
+    };
+    let mut all = vec![set(names::READY, summary.ready, summary.reason)];
+    match summary.accepted {
+        Some(true) => all.push(set(names::ACCEPTED, true, names::REASON_POLICY_SATISFIED)),
+        Some(false) => all.push(set(names::ACCEPTED, false, summary.reason)),
+        None => all.extend(old.iter().find(|c| c.type_ == names::ACCEPTED).cloned()),
+    }
+    all.push(set(names::ACTIVE, summary.active, summary.reason));
+    if summary.stalled {
+        all.push(set(names::STALLED, true, summary.reason));
+    }
+    if summary.reconciling {
+        all.push(set(names::RECONCILING, true, summary.reason));
+    }
+    all
+}
+
+/// The reason of `Ready`, the one word for where a request stands.
+pub fn ready_reason(status: &WorkloadAccessStatus) -> &str {
+    let ready = status.conditions.iter().find(|c| c.type_ == names::READY);
+    ready.map_or("", |c| &c.reason)
+}
+
+/// The Event of a transition, if there is one: whether it warns, its reason and its note.
+pub fn event(
+    old: &WorkloadAccessStatus,
+    new: &WorkloadAccessStatus,
+    outcome: &Outcome<'_>,
+) -> Option<(bool, &'static str, String)> {
+    if ready_reason(old) == ready_reason(new) {
+        return None;
+    }
+    let note = new
+        .conditions
+        .first()
+        .map(|c| c.message.clone())
+        .unwrap_or_default();
+    let (warning, reason) = match outcome {
+        Outcome::Active(..) => (false, "GrantActivated"),
+        Outcome::Waiting(NotYet::Scheduled(_)) => (false, "GrantScheduled"),
+        Outcome::Waiting(NotYet::NotReady(_)) => return None,
+        Outcome::Refused(_) | Outcome::ApplyRefused(_) => (true, "GrantRefused"),
+        Outcome::Ended(EndReason::Expired, _) => (false, "GrantExpired"),
+        Outcome::Ended(EndReason::Revoked | EndReason::Deleted, _) => (false, "GrantRevoked"),
+        Outcome::Ended(
+            EndReason::IdentityChanged | EndReason::PolicyWithdrawn | EndReason::Suspended,
+            _,
+        ) => (true, "GrantRevoked"),
+    };
+    Some((warning, reason, note))
+}

@@ -1,0 +1,164 @@
+//! Stint on a test cluster: the chart's own manifests, and the operator as a process with its own ServiceAccount's
+//! rights and nothing more.
+
+use std::path::{Path, PathBuf};
+
+use http::Request;
+use kube::Client;
+use tokio::sync::{Mutex, OnceCell};
+
+use super::cluster::process::{Component, free_ports};
+use super::cluster::{Cluster, User, eventually};
+
+/// Namespace of the operator.
+pub const NAMESPACE: &str = "stint-system";
+/// Name of its ServiceAccount.
+pub const ACCOUNT: &str = "stint";
+
+/// An installation of the chart, with the operator beside the cluster.
+pub struct Stint {
+    cluster: &'static Cluster,
+    program: PathBuf,
+    kubeconfig: PathBuf,
+    webhook: u16,
+    admin: u16,
+    process: Mutex<Option<Component>>,
+}
+
+impl Stint {
+    /// Installed and ready, one for all tests of the binary.
+    pub async fn shared(program: &'static str) -> &'static Stint {
+        static SHARED: OnceCell<Stint> = OnceCell::const_new();
+        SHARED
+            .get_or_init(|| async {
+                let stint = Stint::install(Cluster::shared().await, Path::new(program)).await;
+                let stint = stint.unwrap_or_else(|e| panic!("cannot install Stint: {e}"));
+                stint.start().await;
+                stint
+            })
+            .await
+    }
+
+    /// Installs the chart without its Deployment. The operator does not run yet.
+    pub async fn install(cluster: &'static Cluster, program: &Path) -> Result<Stint, String> {
+        let [webhook, admin] = free_ports()?;
+        let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/stint");
+        let output = cluster
+            .helm()
+            .args(["install", "stint"])
+            .arg(chart)
+            .args(["--namespace", NAMESPACE, "--create-namespace", "--wait"])
+            .args(["--set", "deployment.enabled=false"])
+            .args(["--set", &format!("webhook.url=https://127.0.0.1:{webhook}")])
+            .output()
+            .await
+            .map_err(|e| format!("cannot run helm: {e}"))?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        // kube-controller-manager learns about new kinds every 30 s; the garbage collector must know ours at once.
+        cluster.stop_controller_manager().await?;
+        cluster.start_controller_manager().await?;
+        let token = cluster.service_account_token(NAMESPACE, ACCOUNT).await;
+        Ok(Stint {
+            cluster,
+            program: program.to_owned(),
+            kubeconfig: cluster.kubeconfig_for_token("operator", &token),
+            webhook,
+            admin,
+            process: Mutex::new(None),
+        })
+    }
+
+    /// The cluster.
+    pub fn cluster(&self) -> &'static Cluster {
+        self.cluster
+    }
+
+    /// A client with exactly the operator's rights.
+    pub async fn as_operator(&self) -> Client {
+        self.cluster.service_account(NAMESPACE, ACCOUNT).await
+    }
+
+    /// Starts the operator unless it runs, and waits until it calls itself ready and its webhook refuses.
+    pub async fn start(&self) {
+        let mut process = self.process.lock().await;
+        if process.is_none() {
+            *process = Some(self.spawn());
+        }
+        drop(process);
+        eventually("the operator is ready", async || {
+            if let Some(Err(ended)) = self.process.lock().await.as_mut().map(Component::check) {
+                panic!("{ended}");
+            }
+            let (status, _) = self.admin_get("/readyz").await.ok()?;
+            (status == 200).then_some(())
+        })
+        .await;
+    }
+
+    fn spawn(&self) -> Component {
+        let flags = [
+            format!("--namespace={NAMESPACE}"),
+            format!("--webhook-listen=127.0.0.1:{}", self.webhook),
+            format!("--admin-listen=127.0.0.1:{}", self.admin),
+            "--webhook-name=127.0.0.1".to_owned(),
+            "--log-level=info,stint=debug".to_owned(),
+        ];
+        let mut command = vec![
+            format!("KUBECONFIG={}", self.kubeconfig.display()),
+            self.program.display().to_string(),
+            "run".to_owned(),
+        ];
+        command.extend(flags);
+        let folder = self.cluster.dir();
+        Component::start(folder, "stint", Path::new("env"), &command)
+            .unwrap_or_else(|e| panic!("cannot start the operator: {e}"))
+    }
+
+    /// Ends the operator by SIGKILL; it is gone when this returns.
+    pub async fn kill(&self) {
+        drop(self.process.lock().await.take());
+    }
+
+    /// The end of the operator's log.
+    pub async fn log(&self) -> String {
+        let process = self.process.lock().await;
+        process.as_ref().map(Component::log_tail).unwrap_or_default()
+    }
+
+    /// GET on the admin endpoint: status and body.
+    pub async fn admin_get(&self, path: &str) -> Result<(u16, String), String> {
+        plain_get(self.admin, path).await
+    }
+
+    /// `kubectl` as a user.
+    pub async fn kubectl(&self, user: User, args: &[&str]) -> (bool, String) {
+        let output = self.cluster.kubectl(user).args(args).output().await;
+        let output = output.unwrap_or_else(|e| panic!("cannot run kubectl: {e}"));
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+/// One HTTP/1.1 GET on loopback, in the clear.
+async fn plain_get(port: u16, path: &str) -> Result<(u16, String), String> {
+    use http_body_util::{BodyExt, Empty};
+    use hyper::body::Bytes;
+    use hyper_util::rt::TokioIo;
+    let stream = tokio::net::TcpStream::connect(("127.0.0.1", port))
+        .await
+        .map_err(|e| e.to_string())?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|e| e.to_string())?;
+    tokio::spawn(connection);
+    let request = Request::get(path)
+        .header("host", "localhost")
+        .body(Empty::<Bytes>::new())
+        .map_err(|e| e.to_string())?;
+    let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.map_err(|e| e.to_string())?;
+    Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
+}
