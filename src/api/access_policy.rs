@@ -123,4 +123,3 @@ pub struct Limits {
     #[schemars(range(min = 1, max = 1000))]
     pub max_active_per_account: Option<i64>,
 }
-

@@ -142,7 +142,13 @@ pub struct ServiceAccountRef {
 #[serde(rename_all = "camelCase")]
 pub struct AccessRule {
     /// API groups by name; `""` is the core group.
-    #[schemars(length(min = 1, max = 16), inner(length(max = 253), regex(pattern = r"^(\*|[a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$")))]
+    #[schemars(
+        length(min = 1, max = 16),
+        inner(
+            length(max = 253),
+            regex(pattern = r"^(\*|[a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$")
+        )
+    )]
     #[x_kube(
         merge_strategy = ListMerge::Set,
         validation = Rule::new("self.all(v, v != '*')").message("must list API groups by name [OB-W04]")
@@ -150,7 +156,15 @@ pub struct AccessRule {
     pub api_groups: Vec<String>,
 
     /// Resources, or `resource/subresource`, by name.
-    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9*]([-a-z0-9.*]*[a-z0-9*])?(/[a-z0-9*]([-a-z0-9.*]*[a-z0-9*])?)?$")))]
+    #[schemars(
+        length(min = 1, max = 32),
+        inner(
+            length(min = 1, max = 253),
+            regex(
+                pattern = r"^[a-z0-9*]([-a-z0-9.*]*[a-z0-9*])?(/[a-z0-9*]([-a-z0-9.*]*[a-z0-9*])?)?$"
+            )
+        )
+    )]
     #[x_kube(
         merge_strategy = ListMerge::Set,
         validation = Rule::new("self.all(v, v != '*')").message("must list resources by name [OB-W02]"),
@@ -160,7 +174,13 @@ pub struct AccessRule {
 
     /// Names of the objects; omitted, every object of the resource. `""` is refused: it would match requests without a name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64), inner(length(max = 253), regex(pattern = r"^(\*|[A-Za-z0-9]([A-Za-z0-9._:@-]*[A-Za-z0-9])?)?$")))]
+    #[schemars(
+        length(min = 1, max = 64),
+        inner(
+            length(max = 253),
+            regex(pattern = r"^(\*|[A-Za-z0-9]([A-Za-z0-9._:@-]*[A-Za-z0-9])?)?$")
+        )
+    )]
     #[x_kube(
         merge_strategy = ListMerge::Set,
         validation = Rule::new("self.all(v, v != '')").message("must not contain an empty name, which matches every request without a name [OB-R01]"),
@@ -169,7 +189,13 @@ pub struct AccessRule {
     pub resource_names: Option<Vec<String>>,
 
     /// Verbs by name, in lower case.
-    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 63), regex(pattern = r"^(\*|[a-z]([-a-z:]*[a-z])?)$")))]
+    #[schemars(
+        length(min = 1, max = 16),
+        inner(
+            length(min = 1, max = 63),
+            regex(pattern = r"^(\*|[a-z]([-a-z:]*[a-z])?)$")
+        )
+    )]
     #[x_kube(
         merge_strategy = ListMerge::Set,
         validation = Rule::new("self.all(v, v != '*')").message("must list verbs by name [OB-W03]")
@@ -178,7 +204,9 @@ pub struct AccessRule {
 }
 
 /// The kind of a source role.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
+)]
 pub enum RoleKind {
     /// A Role in the namespace of the WorkloadAccess.
     Role,
@@ -187,7 +215,9 @@ pub enum RoleKind {
 }
 
 /// A source of rules.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
+)]
 #[serde(rename_all = "camelCase")]
 pub struct RoleReference {
     /// `Role` or `ClusterRole`.
@@ -267,7 +297,11 @@ pub struct WorkloadAccessStatus {
     pub policy: Option<PolicyStamp>,
 
     /// UID of the account that the grant is pinned to.
-    #[serde(default, skip_serializing_if = "Option::is_none", rename = "serviceAccountUID")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        rename = "serviceAccountUID"
+    )]
     pub service_account_uid: Option<String>,
 
     /// SHA-256 of the granted rules in canonical form, `sha256:<hex>`.
