@@ -4,3 +4,6 @@
 #![allow(dead_code)]
 
 pub mod cluster;
+pub mod fake_api;
+pub mod operator;
+pub mod team;
