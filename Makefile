@@ -57,8 +57,8 @@ crds: rust ## Write the CRDs from the Rust types
 
 .PHONY: chart
 chart: crds ## Put the CRDs into the chart and check it
-	@mkdir -p $(CHART)/crds
-	cp $(CRDS) $(CHART)/crds/
+	@mkdir -p $(CHART)/files
+	cp $(CRDS) $(CHART)/files/crds.yaml
 	$(MAKE) --no-print-directory lint-chart
 
 .PHONY: bench

@@ -124,7 +124,10 @@ impl Stint {
     /// The end of the operator's log.
     pub async fn log(&self) -> String {
         let process = self.process.lock().await;
-        process.as_ref().map(Component::log_tail).unwrap_or_default()
+        process
+            .as_ref()
+            .map(Component::log_tail)
+            .unwrap_or_default()
     }
 
     /// GET on the admin endpoint: status and body.
@@ -137,7 +140,10 @@ impl Stint {
         let output = self.cluster.kubectl(user).args(args).output().await;
         let output = output.unwrap_or_else(|e| panic!("cannot run kubectl: {e}"));
         let text = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&text).into_owned(),
+        )
     }
 }
 
@@ -157,8 +163,18 @@ async fn plain_get(port: u16, path: &str) -> Result<(u16, String), String> {
         .header("host", "localhost")
         .body(Empty::<Bytes>::new())
         .map_err(|e| e.to_string())?;
-    let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
+    let response = sender
+        .send_request(request)
+        .await
+        .map_err(|e| e.to_string())?;
     let status = response.status().as_u16();
-    let body = response.into_body().collect().await.map_err(|e| e.to_string())?;
-    Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
+    let body = response
+        .into_body()
+        .collect()
+        .await
+        .map_err(|e| e.to_string())?;
+    Ok((
+        status,
+        String::from_utf8_lossy(&body.to_bytes()).into_owned(),
+    ))
 }

@@ -1,6 +1,8 @@
 //! A team on a cluster with Stint: its namespace, its account, its policy, and what it asks for.
 
-use k8s_openapi::api::authorization::v1::{SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, ResourceAttributes};
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+};
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client};
@@ -29,7 +31,14 @@ impl Team {
         let cluster = stint.cluster();
         let namespace = cluster.namespace("team", &[]).await;
         let admin = cluster.admin();
-        create(&admin, "v1", "ServiceAccount", &namespace, json!({"metadata": {"name": "migrator"}})).await;
+        create(
+            &admin,
+            "v1",
+            "ServiceAccount",
+            &namespace,
+            json!({"metadata": {"name": "migrator"}}),
+        )
+        .await;
         let team = Team { stint, namespace };
         team.write_policy(&admin, limits).await;
         team.write_rbac(&admin).await;
@@ -53,7 +62,10 @@ impl Team {
             }
         });
         let policy = serde_json::from_value(policy).unwrap();
-        policies.create(&PostParams::default(), &policy).await.unwrap();
+        policies
+            .create(&PostParams::default(), &policy)
+            .await
+            .unwrap();
     }
 
     async fn write_rbac(&self, admin: &Client) {
@@ -92,10 +104,16 @@ impl Team {
 
     /// The policy and the rights reach the operator and the authorizer by watches: a dry run tells when.
     async fn wait_until_admitted(&self) {
-        let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+        let dry_run = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
         let api = self.requests(User::Alice);
         let probe = self.request("probe", "30m");
-        eventually("a good request passes a dry run", async || api.create(&dry_run, &probe).await.ok()).await;
+        eventually("a good request passes a dry run", async || {
+            api.create(&dry_run, &probe).await.ok()
+        })
+        .await;
     }
 
     /// The requests of the namespace, as a user.
@@ -137,7 +155,8 @@ impl Team {
     pub async fn granted(&self, request: &WorkloadAccess) -> WorkloadAccess {
         let api = self.requests(User::Alice);
         api.create(&PostParams::default(), request).await.unwrap();
-        self.becomes(request.metadata.name.as_deref().unwrap(), "Active").await
+        self.becomes(request.metadata.name.as_deref().unwrap(), "Active")
+            .await
     }
 
     /// Waits until `Ready` has this reason.
@@ -150,7 +169,10 @@ impl Team {
             let status = object.status.clone().unwrap_or_default();
             let now = stint::domain::status::ready_reason(&status).to_owned();
             if now != last {
-                eprintln!("{name}: {now}: {:?}", status.conditions.first().map(|c| &c.message));
+                eprintln!(
+                    "{name}: {now}: {:?}",
+                    status.conditions.first().map(|c| &c.message)
+                );
                 last.clone_from(&now);
             }
             (now == reason).then_some(object)
@@ -161,12 +183,18 @@ impl Team {
     /// The managed RoleBindings of the namespace.
     pub async fn bindings(&self) -> Vec<RoleBinding> {
         let api: Api<RoleBinding> = Api::namespaced(self.stint.cluster().admin(), &self.namespace);
-        api.list(&ListParams::default().labels("stint.dev/grant")).await.unwrap().items
+        api.list(&ListParams::default().labels("stint.dev/grant"))
+            .await
+            .unwrap()
+            .items
     }
 
     /// A client of the account `migrator`.
     pub async fn workload(&self) -> Client {
-        self.stint.cluster().service_account(&self.namespace, "migrator").await
+        self.stint
+            .cluster()
+            .service_account(&self.namespace, "migrator")
+            .await
     }
 
     /// Whether a client may `get` the ConfigMap of this name.
@@ -185,13 +213,22 @@ impl Team {
             },
             ..SelfSubjectAccessReview::default()
         };
-        let answer = reviews.create(&PostParams::default(), &review).await.unwrap();
+        let answer = reviews
+            .create(&PostParams::default(), &review)
+            .await
+            .unwrap();
         answer.status.unwrap().allowed
     }
 }
 
 /// Creates any object; cluster-scoped when `namespace` is empty.
-pub async fn create(client: &Client, api_version: &str, kind: &str, namespace: &str, mut object: Value) -> Value {
+pub async fn create(
+    client: &Client,
+    api_version: &str,
+    kind: &str,
+    namespace: &str,
+    mut object: Value,
+) -> Value {
     use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));

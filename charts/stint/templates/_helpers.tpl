@@ -1,0 +1,37 @@
+{{- define "stint.fullname" -}}
+{{- if contains "stint" .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}{{ else }}{{ printf "%s-stint" .Release.Name | trunc 40 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{- define "stint.labels" -}}
+{{ include "stint.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+
+{{- define "stint.selectorLabels" -}}
+app.kubernetes.io/name: stint
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "stint.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ with .Values.image.digest }}@{{ . }}{{ end }}
+{{- end }}
+
+{{/* The user name of the operator's ServiceAccount. */}}
+{{- define "stint.user" -}}
+system:serviceaccount:{{ .Release.Namespace }}:{{ include "stint.fullname" . }}
+{{- end }}
+
+{{/* How the API server reaches a path of the webhook. The caBundle is the operator's to write and is never rendered. */}}
+{{- define "stint.clientConfig" -}}
+{{- if .root.Values.webhook.url -}}
+url: {{ .root.Values.webhook.url }}{{ .path }}
+{{- else -}}
+service:
+  name: {{ include "stint.fullname" .root }}-webhook
+  namespace: {{ .root.Release.Namespace }}
+  path: {{ .path }}
+  port: 443
+{{- end -}}
+{{- end }}
