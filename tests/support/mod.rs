@@ -7,3 +7,4 @@ pub mod cluster;
 pub mod fake_api;
 pub mod operator;
 pub mod team;
+pub mod world;
