@@ -1,6 +1,8 @@
-//! Shared support of the integration tests.
+//! What the test binaries share.
 
-// Each test file compiles this module for itself and uses a part of it.
+// Each test binary compiles this module for itself and uses only a part of it.
 #![allow(dead_code)]
 
+pub mod cluster;
+pub mod conformance;
 pub mod fake_api;
