@@ -187,7 +187,7 @@ fn seconds_until_failure(job: &Value) -> Result<i64, String> {
     let conditions = job["status"]["conditions"].as_array().into_iter().flatten();
     let failed = conditions
         .filter(|c| c["type"] == "Failed")
-        .last()
+        .next_back()
         .unwrap_or(&Value::Null);
     let (start, end) = (
         time(&job["status"]["startTime"])?,
