@@ -18,26 +18,20 @@ pub struct Access {
     url: String,
     server: Server,
     config: Config,
-    identities: Identities,
-}
-
-/// What makes a request come from one of [`User`].
-enum Identities {
-    /// Own cluster: each has a token.
-    Tokens(Credentials),
-    /// Given cluster: its administrator impersonates them.
-    Impersonated(Box<AuthInfo>),
+    /// What makes a request come from each of [`User::ALL`].
+    users: [AuthInfo; User::ALL.len()],
 }
 
 impl Access {
     /// To an own API server at `url`.
-    pub async fn to_own(url: String, credentials: Credentials) -> Result<Access, String> {
+    pub async fn to_own(url: String, credentials: &Credentials) -> Result<Access, String> {
         let server = Server {
             server: Some(url),
             certificate_authority: Some(credentials.ca.display().to_string()),
             ..Server::default()
         };
-        Access::new(server, Identities::Tokens(credentials)).await
+        let users = User::ALL.map(|user| token_auth(credentials.token(user)));
+        Access::new(server, users).await
     }
 
     /// To the cluster and as the user of the current context of a kubeconfig file.
@@ -66,10 +60,11 @@ impl Access {
             .find(|user| Some(&user.name) == context.user.as_ref())
             .and_then(|named| named.auth_info)
             .ok_or_else(|| missing("user of its current context"))?;
-        Access::new(server, Identities::Impersonated(Box::new(admin))).await
+        let users = User::ALL.map(|user| impersonated(&admin, user));
+        Access::new(server, users).await
     }
 
-    async fn new(server: Server, identities: Identities) -> Result<Access, String> {
+    async fn new(server: Server, users: [AuthInfo; User::ALL.len()]) -> Result<Access, String> {
         let nobody = kubeconfig(&server, AuthInfo::default());
         let mut config = Config::from_custom_kubeconfig(nobody, &KubeConfigOptions::default())
             .await
@@ -84,7 +79,7 @@ impl Access {
             url,
             server,
             config,
-            identities,
+            users,
         })
     }
 
@@ -95,10 +90,7 @@ impl Access {
 
     /// What authenticates a user.
     pub fn auth(&self, user: User) -> AuthInfo {
-        match &self.identities {
-            Identities::Tokens(credentials) => token_auth(credentials.token(user)),
-            Identities::Impersonated(admin) => impersonated(admin, user),
-        }
+        self.users[user as usize].clone()
     }
 
     /// A new client, bound to the runtime it is made in.

@@ -54,11 +54,10 @@ impl ControlPlane {
             &api_server_args(&credentials, &etcd_url, api_port),
         )?;
 
-        let controller_manager_token = credentials.controller_manager_token.clone();
-        let access = Access::to_own(url, credentials).await?;
+        let access = Access::to_own(url, &credentials).await?;
         access.write_kubeconfig(
             &controller_manager_kubeconfig,
-            token_auth(&controller_manager_token),
+            token_auth(&credentials.controller_manager_token),
         )?;
         let admin = access.client(access.auth(User::Admin));
         wait_for_api_server(&admin, &mut etcd, &mut api_server).await?;

@@ -1,0 +1,89 @@
+# `make` alone lists what there is to do. KEEP=1 leaves what the demo started running.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+TARGET  := $(or $(CARGO_TARGET_DIR),target)
+CLUSTER := $(TARGET)/cluster
+CHART   := charts/stint
+CRDS    := crds/stint.dev.yaml
+
+# Tests named cluster_* start a real control plane; the others need nothing but cargo.
+TESTS      := $(basename $(notdir $(wildcard tests/*.rs)))
+FAST_TESTS := $(filter-out cluster_%,$(TESTS))
+
+# $(call need,PROGRAM,WHAT TO DO) stops with a reason when the program is missing.
+need = @command -v $(1) >/dev/null || { echo "make $@: '$(1)' is missing: $(2)" >&2; exit 1; }
+need_cargo = $(call need,cargo,install Rust $(RUST) or newer)
+need_cc = $(call need,cc,install a C compiler such as gcc or clang; the TLS library is built with it)
+RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: demo
+demo: programs ## See a grant come, work and end in a real API server (KEEP=1 leaves it running)
+	KEEP=$(KEEP) cargo run --example demo
+
+.PHONY: test
+test: programs ## Run every test, those with a real control plane included
+	cargo test
+
+.PHONY: test-fast
+test-fast: rust ## Run the tests that need no control plane
+	cargo test --lib --bins $(addprefix --test ,$(FAST_TESTS))
+
+.PHONY: lint
+lint: rust ## Check format, lints, documentation, dependencies and the chart
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+	@if cargo deny --version >/dev/null 2>&1; then set -x; cargo deny check; \
+	else echo "lint: cargo-deny is not installed, so dependencies are not checked ('cargo install cargo-deny' adds it)"; fi
+	$(MAKE) --no-print-directory lint-chart
+
+.PHONY: lint-chart
+lint-chart:
+	tests/cluster/build.sh $(CLUSTER) helm
+	$(CLUSTER)/helm lint --strict $(CHART)
+
+.PHONY: crds
+crds: rust ## Write the CRDs from the Rust types
+	@mkdir -p $(dir $(CRDS))
+	cargo run -q --bin stint -- crds >$(CRDS).new
+	mv $(CRDS).new $(CRDS)
+
+.PHONY: chart
+chart: crds ## Put the CRDs into the chart and check it
+	@mkdir -p $(CHART)/crds
+	cp $(CRDS) $(CHART)/crds/
+	$(MAKE) --no-print-directory lint-chart
+
+.PHONY: bench
+bench: rust ## Run the benchmarks
+	cargo bench
+
+.PHONY: build
+build: rust ## Build the release binaries
+	cargo build --release
+
+.PHONY: cluster
+cluster: programs ## Start a control plane to play with, until Ctrl-C
+	cargo run -q --example cluster
+
+.PHONY: clean
+clean: ## Remove everything that was built
+	$(call need_cargo)
+	cargo clean
+
+.PHONY: rust
+rust:
+	$(call need_cargo)
+	$(call need_cc)
+
+# build.sh says for itself when Go is missing; with the programs built already it is not needed.
+.PHONY: programs
+programs: rust
+	@tests/cluster/build.sh $(CLUSTER)
