@@ -184,10 +184,9 @@ fn seconds_until_failure(job: &Value) -> Result<i64, String> {
         text.parse::<jiff::Timestamp>()
             .map_err(|e| format!("{text:?}: {e}"))
     };
-    let conditions = job["status"]["conditions"].as_array().into_iter().flatten();
+    let mut conditions = job["status"]["conditions"].as_array().into_iter().flatten();
     let failed = conditions
-        .filter(|c| c["type"] == "Failed")
-        .next_back()
+        .find(|c| c["type"] == "Failed")
         .unwrap_or(&Value::Null);
     let (start, end) = (
         time(&job["status"]["startTime"])?,
