@@ -13,10 +13,10 @@ use crate::controller::expiry::Expiry;
 use crate::controller::reconcile::Context;
 use crate::controller::seats::Seats;
 use crate::domain::receipt::Keys;
-use crate::ops::admin;
+use crate::ops::admin::{self, Admin};
 use crate::ops::metrics::Metrics;
-use crate::ops::readiness::{Gate, Liveness, Readiness};
-use crate::ops::telemetry::{self, Format};
+use crate::ops::readiness::{Gate, Heart, Liveness, Readiness};
+use crate::ops::telemetry::{self, Format, TelemetryError};
 use crate::tls::resolver::{self, Resolver};
 use crate::webhook::server::{self, Limits};
 use crate::webhook::workload_access::Admission;
@@ -32,6 +32,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Pause between two looks at the certificate and the receipt keys.
 const KEEP_UP: Duration = Duration::from_secs(60);
+/// Longest silence of the deadline queue, which wakes at least every 30 s, before the process counts as stuck.
+const HEARTBEAT: Duration = Duration::from_secs(120);
 /// Pause between two tries while something is missing at the start.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 
@@ -40,7 +42,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(500);
 pub enum Error {
     /// The log filter is no filter.
     #[error("--log-level: {0}")]
-    LogLevel(#[source] telemetry::Error),
+    LogLevel(#[source] TelemetryError),
     /// No way to reach a cluster is configured.
     #[error("no Kubernetes configuration: {0}")]
     Config(#[source] Box<kube::config::InferConfigError>),
@@ -166,10 +168,12 @@ pub fn start(operator: Operator, stop: CancellationToken) -> Result<Tasks, Error
         admin,
     } = operator;
     let metrics = Arc::new(Metrics::new());
-    let readiness = Arc::new(Readiness::new());
-    let liveness = Arc::new(Liveness::new());
-    let resolver = Arc::new(Resolver::new());
+    let readiness = Readiness::new();
+    let liveness = Liveness::new();
+    let heart = liveness.heart("deadline-queue", HEARTBEAT);
+    let resolver = Arc::new(Resolver::default());
     let tls = resolver::server_config(Arc::clone(&resolver)).map_err(Error::Tls)?;
+    let tls = Arc::new(tls);
     let core = core(
         &args.ceiling_role,
         &args.namespace,
@@ -199,18 +203,19 @@ pub fn start(operator: Operator, stop: CancellationToken) -> Result<Tasks, Error
             "webhook server"
         }
     });
-    until_stopped(
-        &mut tasks,
-        &stop,
-        "admin server",
-        admin::serve(
-            admin,
-            Arc::clone(&readiness),
-            Arc::clone(&liveness),
-            metrics,
-        ),
-    );
-    core.spawn(&mut tasks, &stop, liveness);
+    let shown = Admin {
+        readiness,
+        liveness,
+        metrics,
+    };
+    tasks.spawn({
+        let stop = stop.clone();
+        async move {
+            admin::serve(admin, Arc::new(shown), stop).await;
+            "admin server"
+        }
+    });
+    core.spawn(&mut tasks, &stop, heart);
     Ok(tasks)
 }
 
@@ -223,7 +228,7 @@ pub struct Core {
     stores: Arc<Stores>,
     watches: Vec<crate::cluster::stores::Watch>,
     changes: UnboundedReceiver<Change>,
-    readiness: Arc<Readiness>,
+    readiness: Readiness,
     swept: Gate,
 }
 
@@ -234,7 +239,7 @@ pub fn core(
     client: &Client,
     clock: &Arc<dyn Clock>,
     metrics: &Arc<Metrics>,
-    readiness: &Arc<Readiness>,
+    readiness: &Readiness,
 ) -> Core {
     let (tell, changes) = unbounded_channel();
     // A closed channel means that the process is stopping.
@@ -266,7 +271,7 @@ pub fn core(
         watches,
         changes,
         swept: readiness.gate("first-sweep"),
-        readiness: Arc::clone(readiness),
+        readiness: readiness.clone(),
     }
 }
 
@@ -282,7 +287,7 @@ impl Core {
     }
 
     /// Spawns watches, deadline queue and controller. The controller begins when stores and keys are there.
-    pub fn spawn(self, tasks: &mut Tasks, stop: &CancellationToken, liveness: Arc<Liveness>) {
+    pub fn spawn(self, tasks: &mut Tasks, stop: &CancellationToken, heart: Heart) {
         let Self {
             context,
             expiry,
@@ -297,11 +302,8 @@ impl Core {
             until_stopped(tasks, stop, "watch", watch);
         }
         let worker = Arc::clone(&expiry);
-        let clock = Arc::clone(&context.clock);
         until_stopped(tasks, stop, "deadline queue", async move {
-            worker
-                .run(|| liveness.beat("deadline-queue", clock.now()))
-                .await;
+            worker.run(|| heart.beat()).await;
         });
         let stop = stop.clone();
         tasks.spawn(async move {

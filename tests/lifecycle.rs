@@ -17,7 +17,10 @@ const SECOND: SignedDuration = SignedDuration::from_secs(1);
 /// Deletions of bindings, with their instants.
 fn deletions(world: &World) -> Vec<Timestamp> {
     let calls = world.api.calls().into_iter();
-    calls.filter(|c| c.method == "DELETE" && c.resource == "rolebindings" && c.status == 200).map(|c| c.at).collect()
+    calls
+        .filter(|c| c.method == "DELETE" && c.resource == "rolebindings" && c.status == 200)
+        .map(|c| c.at)
+        .collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -27,15 +30,32 @@ async fn a_grant_of_one_hour_lives_exactly_one_hour() {
     world.admit("a", json!({"duration": "1h"}));
     world.pass(SECOND).await;
     assert!(operator.ready());
-    assert_eq!((world.reason("a"), world.made()), ("Active".into(), [1, 1, 1]));
+    assert_eq!(
+        (world.reason("a"), world.made()),
+        ("Active".into(), [1, 1, 1])
+    );
     let creations = world.api.writes();
-    let steps: Vec<&str> = creations.iter().filter(|c| c.resource != "events").map(|c| c.resource.as_str()).collect();
-    assert_eq!(steps, ["jobs", "roles", "rolebindings", "workloadaccesses"], "the deadline comes first");
+    let steps: Vec<&str> = creations
+        .iter()
+        .filter(|c| c.resource != "events")
+        .map(|c| c.resource.as_str())
+        .collect();
+    assert_eq!(
+        steps,
+        ["jobs", "roles", "rolebindings", "workloadaccesses"],
+        "the deadline comes first"
+    );
     world.pass(MINUTE * 61).await;
-    assert_eq!((world.reason("a"), world.made()), ("Expired".into(), [0, 0, 0]));
+    assert_eq!(
+        (world.reason("a"), world.made()),
+        ("Expired".into(), [0, 0, 0])
+    );
     let end: Timestamp = "2026-12-01T13:00:00Z".parse().unwrap();
     let late = deletions(&world)[0].duration_since(end);
-    assert!(late >= SignedDuration::ZERO && late <= SignedDuration::from_millis(2), "{late}");
+    assert!(
+        late >= SignedDuration::ZERO && late <= SignedDuration::from_millis(2),
+        "{late}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -69,7 +89,12 @@ async fn a_thousand_deadlines_in_one_second_are_met_and_none_early() {
     assert_eq!((ends.len(), world.made()), (1000, [0, 0, 0]));
     let end: Timestamp = end.parse().unwrap();
     assert!(ends.iter().all(|at| *at >= end), "none early");
-    assert!(ends.iter().all(|at| at.duration_since(end) <= SignedDuration::from_millis(100)), "{:?}", ends.last());
+    assert!(
+        ends.iter()
+            .all(|at| at.duration_since(end) <= SignedDuration::from_millis(100)),
+        "{:?}",
+        ends.last()
+    );
     assert!((0..1000).all(|i| world.reason(&format!("g-{i}")) == "Expired"));
 }
 
@@ -90,7 +115,11 @@ async fn killed_after_write(k: u64) -> bool {
         world.pass(SECOND).await;
         let _second = world.operator();
         world.pass(MINUTE * 3).await;
-        assert_eq!((world.reason("a"), world.made()), ("Expired".into(), [0, 0, 0]), "killed after write {k}");
+        assert_eq!(
+            (world.reason("a"), world.made()),
+            ("Expired".into(), [0, 0, 0]),
+            "killed after write {k}"
+        );
         killed
     })
     .await
@@ -102,7 +131,10 @@ async fn killed_after_any_write_the_end_is_the_same() {
     while killed_after_write(writes + 1).await {
         writes += 1;
     }
-    assert!(writes >= 7, "a life has at least 4 writes to begin and 3 to end, saw {writes}");
+    assert!(
+        writes >= 7,
+        "a life has at least 4 writes to begin and 3 to end, saw {writes}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -136,7 +168,10 @@ async fn a_refused_write_delays_nothing_for_good(
         world.pass(MINUTE * 1).await;
         assert_eq!(world.reason("a"), "Active");
         world.pass(MINUTE * 3).await;
-        assert_eq!((world.reason("a"), world.made()), ("Expired".into(), [0, 0, 0]));
+        assert_eq!(
+            (world.reason("a"), world.made()),
+            ("Expired".into(), [0, 0, 0])
+        );
     })
     .await;
 }
@@ -148,11 +183,22 @@ async fn a_revocation_is_tried_for_ever() {
     world.admit("a", json!({"duration": "10s"}));
     world.pass(SECOND).await;
     // The deadline Job would end it too; here only Stint is looked at.
-    world.api.harm(on("DELETE", "rolebindings"), support::fake_api::Harm::Refuse(500), Some(10));
+    world.api.harm(
+        on("DELETE", "rolebindings"),
+        support::fake_api::Harm::Refuse(500),
+        Some(10),
+    );
     world.pass(MINUTE * 5).await;
-    let tries = world.api.calls().into_iter().filter(|c| c.method == "DELETE" && c.resource == "rolebindings");
+    let tries = world
+        .api
+        .calls()
+        .into_iter()
+        .filter(|c| c.method == "DELETE" && c.resource == "rolebindings");
     assert!(tries.count() >= 2);
-    assert_eq!((world.reason("a"), world.made()), ("Expired".into(), [0, 0, 0]));
+    assert_eq!(
+        (world.reason("a"), world.made()),
+        ("Expired".into(), [0, 0, 0])
+    );
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -180,7 +226,10 @@ async fn lost_doubled_and_late_events_change_nothing(
         }
         world.admit("a", json!({"duration": "1m"}));
         world.pass(MINUTE * 4).await;
-        assert_eq!((world.reason("a"), world.made()), ("Expired".into(), [0, 0, 0]));
+        assert_eq!(
+            (world.reason("a"), world.made()),
+            ("Expired".into(), [0, 0, 0])
+        );
     })
     .await;
 }
@@ -199,9 +248,15 @@ async fn a_restarted_api_server_that_forgot_the_past_changes_nothing() {
         world.api.remove("workloadaccesses", NAMESPACE, "b");
         world.api.compact();
         world.pass(MINUTE * 2).await;
-        assert_eq!((world.reason("a"), world.made()), ("Active".into(), [1, 1, 1]));
+        assert_eq!(
+            (world.reason("a"), world.made()),
+            ("Active".into(), [1, 1, 1])
+        );
         world.pass(MINUTE * 4).await;
-        assert_eq!((world.reason("a"), world.made()), ("Expired".into(), [0, 0, 0]));
+        assert_eq!(
+            (world.reason("a"), world.made()),
+            ("Expired".into(), [0, 0, 0])
+        );
     })
     .await;
 }
@@ -216,7 +271,10 @@ async fn a_recreated_account_loses_the_grant_at_once() {
     world.api.remove("serviceaccounts", NAMESPACE, "migrator");
     world.api.service_account(NAMESPACE, "migrator", json!({}));
     world.pass(SECOND).await;
-    assert_eq!((world.reason("a"), world.made()[0]), ("IdentityChanged".into(), 0));
+    assert_eq!(
+        (world.reason("a"), world.made()[0]),
+        ("IdentityChanged".into(), 0)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -254,7 +312,11 @@ async fn an_ended_grant_never_begins_again() {
     world.admit("a", json!({"duration": "1h"}));
     world.pass(SECOND).await;
     let binding = world.api.list("rolebindings", NAMESPACE).remove(0);
-    world.api.remove("rolebindings", NAMESPACE, binding["metadata"]["name"].as_str().unwrap());
+    world.api.remove(
+        "rolebindings",
+        NAMESPACE,
+        binding["metadata"]["name"].as_str().unwrap(),
+    );
     world.pass(SECOND).await;
     assert_eq!((world.reason("a"), world.made()[0]), ("Revoked".into(), 0));
     drop(operator);
@@ -275,7 +337,14 @@ async fn a_quota_that_refuses_the_deadline_leaves_no_binding() {
     let _operator = world.operator();
     world.admit("a", json!({"duration": "1h"}));
     world.pass(MINUTE).await;
-    assert_eq!((world.reason("a"), world.made()), ("ApplyRefused".into(), [0, 0, 0]));
+    assert_eq!(
+        (world.reason("a"), world.made()),
+        ("ApplyRefused".into(), [0, 0, 0])
+    );
     world.pass(MINUTE * 15).await;
-    assert_eq!(world.reason("a"), "Expired", "a request that cannot be activated does not wait for ever");
+    assert_eq!(
+        world.reason("a"),
+        "Expired",
+        "a request that cannot be activated does not wait for ever"
+    );
 }

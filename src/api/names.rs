@@ -27,6 +27,9 @@ pub const POLICY: &str = "stint.dev/policy";
 /// Annotation on the deadline Job: SHA-256 of the granted rules, `sha256:<hex>`.
 pub const RULES_HASH: &str = "stint.dev/rules-hash";
 
+/// Annotation on the certificate Secret: RFC 3339 instant at which the authority before this one expires.
+pub const CA_OLD_NOT_AFTER: &str = "stint.dev/ca-old-not-after";
+
 /// Annotation on the certificate Secret: RFC 3339 end of the certificate authority.
 pub const CA_NOT_AFTER: &str = "stint.dev/ca-not-after";
 

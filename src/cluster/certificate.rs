@@ -5,7 +5,8 @@ use crate::api::names::{CA_MANAGER, MANAGED_BY, MANAGER};
 use crate::cluster::{ApiError, call};
 use crate::config::RunArgs;
 use crate::ops::metrics::Metrics;
-use crate::tls::issue::{Bundle, IssueError};
+use crate::tls::bundle::{Bundle, Unreadable};
+use crate::tls::issue::IssueError;
 use crate::tls::resolver::Resolver;
 use crate::tls::rotate::{self, Step};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -33,9 +34,12 @@ pub enum CertificateError {
     /// A webhook configuration could not be read or written.
     #[error("{0} '{1}': {2}")]
     Publish(&'static str, String, #[source] ApiError),
-    /// No certificate could be made or used.
+    /// No certificate could be made.
     #[error("{0}")]
     Issue(#[from] IssueError),
+    /// A certificate could not be used.
+    #[error("{0}")]
+    Use(#[from] Unreadable),
 }
 
 /// Keeps the webhook's certificate.
@@ -74,7 +78,8 @@ impl Certificates {
         let bundle = self.current(now).await?;
         self.publish(&bundle).await?;
         self.resolver.set(&bundle)?;
-        self.metrics.certificate_not_after(bundle.leaf_not_after);
+        self.metrics
+            .set_certificate_not_after(bundle.leaf_not_after);
         Ok(())
     }
 
@@ -88,7 +93,7 @@ impl Certificates {
             (Step::Keep, Some(bundle)) => return Ok(bundle),
             (Step::Keep, None) => return Err(failed(ApiError::Incomplete("certificate"))),
             (Step::Renew { bundle, reason }, _) => {
-                tracing::info!(reason, "new webhook certificate");
+                tracing::info!(reason = reason.as_str(), "new webhook certificate");
                 *bundle
             }
         };
@@ -135,7 +140,7 @@ impl Certificates {
                 resource_version: stored.and_then(ResourceExt::resource_version),
                 ..ObjectMeta::default()
             },
-            data: Some(bundle.data()),
+            data: Some(bundle.secret_data()),
             type_: Some("Opaque".to_owned()),
             ..Secret::default()
         }

@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod authz;
+pub mod bindings;
 pub mod certificate;
 pub mod client;
 pub mod events;

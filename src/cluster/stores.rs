@@ -1,9 +1,9 @@
 //! Local copies of what decisions need, kept by watches. Full objects only where their content is read.
 
-use crate::api::names::{
-    GRANT, MANAGER, NOT_AFTER, SERVICE_ACCOUNT, SERVICE_ACCOUNT_UID, WORKLOAD_ACCESS,
-};
+use crate::api::names::{GRANT, MANAGER, WORKLOAD_ACCESS};
 use crate::api::{AccessPolicy, WorkloadAccess};
+pub use crate::cluster::bindings::Binding;
+use crate::cluster::bindings::Bindings;
 use crate::domain::covers::Ceiling;
 use crate::domain::policy::Policy;
 use crate::domain::rules::Rule;
@@ -55,43 +55,6 @@ pub enum Presence {
     Gone,
 }
 
-/// What a managed RoleBinding says of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Binding {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// Its UID.
-    pub uid: String,
-    /// UID of the WorkloadAccess it was made for.
-    pub grant: String,
-    /// Name of the WorkloadAccess.
-    pub access: Option<String>,
-    /// When it ends. A binding that does not say so legibly ends at once.
-    pub not_after: Option<jiff::Timestamp>,
-    /// `namespace/name` of the account.
-    pub account: Option<String>,
-    /// UID of the account.
-    pub account_uid: Option<String>,
-}
-
-impl Binding {
-    fn read(object: &PartialObjectMeta<RoleBinding>) -> Self {
-        let annotation = |key: &str| object.annotations().get(key).cloned();
-        Self {
-            namespace: object.namespace().unwrap_or_default(),
-            name: object.name_any(),
-            uid: object.uid().unwrap_or_default(),
-            grant: object.labels().get(GRANT).cloned().unwrap_or_default(),
-            access: annotation(WORKLOAD_ACCESS),
-            not_after: annotation(NOT_AFTER).and_then(|t| t.parse().ok()),
-            account: annotation(SERVICE_ACCOUNT),
-            account_uid: annotation(SERVICE_ACCOUNT_UID),
-        }
-    }
-}
-
 /// The local copies.
 pub struct Stores {
     /// Requests.
@@ -100,8 +63,7 @@ pub struct Stores {
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     /// Accounts, metadata only.
     pub accounts: Store<PartialObjectMeta<ServiceAccount>>,
-    /// Managed RoleBindings, metadata only.
-    bindings: Store<PartialObjectMeta<RoleBinding>>,
+    bindings: RwLock<Bindings>,
     policies: RwLock<BTreeMap<String, Result<Arc<Policy>, String>>>,
     ceiling: RwLock<Option<Arc<Ceiling>>>,
 }
@@ -125,12 +87,11 @@ impl Stores {
         let (accesses, accesses_writer) = reflector::store();
         let (namespaces, namespaces_writer) = reflector::store();
         let (accounts, accounts_writer) = reflector::store();
-        let (bindings, bindings_writer) = reflector::store();
         let stores = Arc::new(Self {
             accesses,
             namespaces,
             accounts,
-            bindings,
+            bindings: RwLock::default(),
             policies: RwLock::default(),
             ceiling: RwLock::default(),
         });
@@ -173,10 +134,10 @@ impl Stores {
             ),
             start.watch(
                 "rolebindings",
-                bindings_writer,
+                reflector::store().1,
                 managed(),
                 ready("rolebindings"),
-                on_binding(listener),
+                on_binding(&stores, listener),
             ),
             start.watch(
                 "roles",
@@ -217,21 +178,14 @@ impl Stores {
 
     /// The managed RoleBindings.
     pub fn bindings(&self) -> Vec<Binding> {
-        self.bindings
-            .state()
-            .iter()
-            .map(|b| Binding::read(b))
-            .collect()
+        let bindings = self.bindings.read().unwrap_or_else(PoisonError::into_inner);
+        bindings.all()
     }
 
     /// UIDs of the grants, other than `grant`, that hold a binding for `account` beyond `now`.
     pub fn grants_of(&self, account: &str, grant: &str, now: jiff::Timestamp) -> Vec<String> {
-        self.bindings()
-            .into_iter()
-            .filter(|b| b.account.as_deref() == Some(account) && b.grant != grant)
-            .filter(|b| b.not_after.is_some_and(|end| end > now))
-            .map(|b| b.grant)
-            .collect()
+        let bindings = self.bindings.read().unwrap_or_else(PoisonError::into_inner);
+        bindings.grants_of(account, grant, now)
     }
 
     /// Whether a WorkloadAccess with this UID is known.
@@ -418,18 +372,26 @@ fn on_account(listener: &Listener) -> On<PartialObjectMeta<ServiceAccount>> {
     })
 }
 
-fn on_binding(listener: &Listener) -> On<PartialObjectMeta<RoleBinding>> {
-    let tell = Arc::clone(listener);
-    Box::new(move |event| match event {
-        Event::Apply(object) | Event::InitApply(object) => {
-            tell(Change::Binding(Binding::read(object), Presence::Present));
+fn on_binding(stores: &Arc<Stores>, listener: &Listener) -> On<PartialObjectMeta<RoleBinding>> {
+    let (stores, tell) = (Arc::clone(stores), Arc::clone(listener));
+    Box::new(move |event| {
+        let mut bindings = stores
+            .bindings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        bindings.follow(event);
+        drop(bindings);
+        match event {
+            Event::Apply(object) | Event::InitApply(object) => {
+                tell(Change::Binding(Binding::read(object), Presence::Present));
+            }
+            Event::Delete(object) => {
+                tell(Change::Binding(Binding::read(object), Presence::Gone));
+                tell_access(&tell, object);
+            }
+            Event::InitDone => tell(Change::Everything),
+            Event::Init => {}
         }
-        Event::Delete(object) => {
-            tell(Change::Binding(Binding::read(object), Presence::Gone));
-            tell_access(&tell, object);
-        }
-        Event::InitDone => tell(Change::Everything),
-        Event::Init => {}
     })
 }
 

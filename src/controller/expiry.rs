@@ -199,7 +199,8 @@ impl Expiry {
             for due in self.lock().take_due(now, room) {
                 under_way.push(self.delete(due));
             }
-            self.metrics.overdue(self.overdue(now));
+            self.metrics.set_overdue(self.overdue(now));
+            self.metrics.set_grants("active", self.lock().entries.len());
             let sleep = self.pause(now, under_way.len() == PARALLEL);
             tokio::select! {
                 Some(_) = under_way.next() => {}
@@ -238,9 +239,11 @@ impl Expiry {
         match &result {
             Ok(was_there) => {
                 if *was_there {
-                    self.metrics.revocation(cause.word());
+                    self.metrics.revoked(cause.word());
                     if let (Cause::Deadline, Some(end)) = (cause, binding.not_after) {
-                        self.metrics.expiry_lateness(now.duration_since(end));
+                        self.metrics.expired(
+                            Duration::try_from(now.duration_since(end)).unwrap_or_default(),
+                        );
                     }
                     tracing::info!(namespace, name, cause = cause.word(), "access ended");
                 }

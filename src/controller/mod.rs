@@ -274,7 +274,8 @@ async fn timed(object: Arc<GuardedAccess>, context: Arc<Context>) -> Result<Acti
     let began = Instant::now();
     let metrics = Arc::clone(&context.metrics);
     let result = reconcile::reconcile(object, context).await;
-    metrics.reconcile(result.is_ok(), began.elapsed());
+    let word = if result.is_ok() { "ok" } else { "error" };
+    metrics.reconcile(word, began.elapsed());
     result
 }
 

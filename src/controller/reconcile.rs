@@ -236,7 +236,7 @@ impl Pass<'_> {
             apply::end(&self.ctx.client, plan)
                 .await
                 .map_err(Error::Apply)?;
-            self.ctx.metrics.revocation(reason.as_str());
+            self.ctx.metrics.revoked(reason.as_str());
         }
         if reason != EndReason::Deleted {
             self.report(&Outcome::Ended(reason, why)).await?;

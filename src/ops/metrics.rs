@@ -1,64 +1,42 @@
-//! Metrics in OpenMetrics form. Labels are words from bounded sets, never a name or a namespace.
+//! Every metric of the operator. Label values are words of the code, never names or namespaces of users: the number of
+//! series is bounded however many grants there are.
 
-use jiff::{SignedDuration, Timestamp};
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
-use std::time::Duration;
+use prometheus_client::registry::{Registry, Unit};
 
-/// Upper bounds of the latency buckets, in seconds.
-const LATENCY: [f64; 9] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0];
-/// Upper bounds of the lateness buckets, in seconds.
-const LATENESS: [f64; 9] = [0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+/// Bounds of histograms for work that takes micro- to milliseconds, in seconds.
+const SHORT: [f64; 12] = [
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0,
+];
+/// Bounds of the lateness of an expiry: the promise is 20 ms, 100 ms and 1 s; the native deadline comes after 5 s.
+const LATE: [f64; 10] = [0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, 300.0];
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ResultLabel {
-    result: &'static str,
-}
+type OneLabel = [(&'static str, &'static str); 1];
+type TwoLabels = [(&'static str, &'static str); 2];
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CategoryLabel {
-    category: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReviewLabels {
-    operation: &'static str,
-    verdict: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CodeLabel {
-    code: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabel {
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct KindLabel {
-    kind: &'static str,
-}
-
-/// Every metric of the operator.
+/// The operator's metrics; one per process.
 pub struct Metrics {
     registry: Registry,
-    reconciles: Family<ResultLabel, Counter>,
-    reconcile_seconds: Histogram,
-    errors: Family<CategoryLabel, Counter>,
-    reviews: Family<ReviewLabels, Counter>,
-    review_seconds: Histogram,
-    violations: Family<CodeLabel, Counter>,
-    revocations: Family<ReasonLabel, Counter>,
-    expiry_lateness_seconds: Histogram,
-    overdue: Gauge,
-    certificate_not_after_seconds: Gauge,
-    watch_restarts: Family<KindLabel, Counter>,
+    reconciles: Family<OneLabel, Counter>,
+    reconcile: Histogram,
+    errors: Family<OneLabel, Counter>,
+    reviews: Family<TwoLabels, Counter>,
+    review: Histogram,
+    violations: Family<OneLabel, Counter>,
+    grants: Family<OneLabel, Gauge>,
+    expiry_lateness: Histogram,
+    overdue_grants: Gauge,
+    revocations: Family<OneLabel, Counter>,
+    certificate_not_after: Gauge,
+    watch_restarts: Family<OneLabel, Counter>,
 }
 
 impl Default for Metrics {
@@ -68,41 +46,39 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// All at zero.
+    /// All metrics, registered and zero.
     pub fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("stint"),
             reconciles: Family::default(),
-            reconcile_seconds: Histogram::new(LATENCY),
+            reconcile: Histogram::new(SHORT),
             errors: Family::default(),
             reviews: Family::default(),
-            review_seconds: Histogram::new(LATENCY),
+            review: Histogram::new(SHORT),
             violations: Family::default(),
+            grants: Family::default(),
+            expiry_lateness: Histogram::new(LATE),
+            overdue_grants: Gauge::default(),
             revocations: Family::default(),
-            expiry_lateness_seconds: Histogram::new(LATENESS),
-            overdue: Gauge::default(),
-            certificate_not_after_seconds: Gauge::default(),
+            certificate_not_after: Gauge::default(),
             watch_restarts: Family::default(),
         };
-        metrics.register();
+        metrics.register_counters();
+        metrics.register_times();
+        metrics.register_states();
         metrics
     }
 
-    fn register(&mut self) {
+    fn register_counters(&mut self) {
         let registry = &mut self.registry;
         registry.register(
             "reconciles",
-            "Passes over requests, by result",
+            "Passes over one object, by result",
             self.reconciles.clone(),
         );
         registry.register(
-            "reconcile_seconds",
-            "Length of a pass",
-            self.reconcile_seconds.clone(),
-        );
-        registry.register(
             "errors",
-            "Failed calls and passes, by category",
+            "Errors of the controller, by category",
             self.errors.clone(),
         );
         registry.register(
@@ -111,106 +87,129 @@ impl Metrics {
             self.reviews.clone(),
         );
         registry.register(
-            "review_seconds",
-            "Time to answer a review",
-            self.review_seconds.clone(),
-        );
-        registry.register(
             "violations",
-            "Violations found, by code",
+            "Reasons given in refusals, by code",
             self.violations.clone(),
         );
         registry.register(
             "revocations",
-            "Ended grants whose access Stint removed, by reason",
+            "Bindings taken away, by reason",
             self.revocations.clone(),
         );
         registry.register(
-            "expiry_lateness_seconds",
-            "From notAfter to the deletion of the binding",
-            self.expiry_lateness_seconds.clone(),
-        );
-        registry.register(
-            "overdue_grants",
-            "Bindings past their deadline that are not yet deleted",
-            self.overdue.clone(),
-        );
-        registry.register(
-            "certificate_not_after_seconds",
-            "Unix time at which the webhook's certificate ends",
-            self.certificate_not_after_seconds.clone(),
-        );
-        registry.register(
             "watch_restarts",
-            "Failed watches, by kind",
+            "Watches that had to list again, by kind",
             self.watch_restarts.clone(),
         );
     }
 
-    /// A pass ended.
-    pub fn reconcile(&self, ok: bool, took: Duration) {
-        let result = if ok { "ok" } else { "error" };
-        self.reconciles.get_or_create(&ResultLabel { result }).inc();
-        self.reconcile_seconds.observe(took.as_secs_f64());
+    fn register_times(&mut self) {
+        let registry = &mut self.registry;
+        registry.register_with_unit(
+            "reconcile",
+            "Time of one pass over one object",
+            Unit::Seconds,
+            self.reconcile.clone(),
+        );
+        registry.register_with_unit(
+            "review",
+            "Time of one admission review, without the transport",
+            Unit::Seconds,
+            self.review.clone(),
+        );
+        registry.register_with_unit(
+            "expiry_lateness",
+            "Time from the end of a grant to the deletion of its binding",
+            Unit::Seconds,
+            self.expiry_lateness.clone(),
+        );
+        registry.register_with_unit(
+            "certificate_not_after",
+            "When the served certificate expires, in Unix time",
+            Unit::Seconds,
+            self.certificate_not_after.clone(),
+        );
     }
 
-    /// A call or a pass failed.
+    fn register_states(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("grants", "Grants, by state", self.grants.clone());
+        registry.register(
+            "overdue_grants",
+            "Grants whose end has passed and whose binding is still there",
+            self.overdue_grants.clone(),
+        );
+    }
+
+    /// `stint_reconciles_total{result}` and `stint_reconcile_seconds`: one pass over one object.
+    pub fn reconcile(&self, result: &'static str, took: Duration) {
+        self.reconciles.get_or_create(&[("result", result)]).inc();
+        self.reconcile.observe(took.as_secs_f64());
+    }
+
+    /// `stint_errors_total{category}`: the category of a layer's error enum.
     pub fn error(&self, category: &'static str) {
-        self.errors.get_or_create(&CategoryLabel { category }).inc();
+        self.errors.get_or_create(&[("category", category)]).inc();
     }
 
-    /// A review was answered. Operations that Stint does not know are counted as `OTHER`.
-    pub fn review(&self, operation: &str, verdict: &'static str, took: Duration) {
-        let known = ["CREATE", "UPDATE", "DELETE", "CONNECT"];
-        let operation = known
-            .into_iter()
-            .find(|k| *k == operation)
-            .unwrap_or("OTHER");
+    /// `stint_reviews_total{operation,verdict}` and `stint_review_seconds`: one admission review.
+    pub fn review(&self, operation: &'static str, verdict: &'static str, took: Duration) {
         self.reviews
-            .get_or_create(&ReviewLabels { operation, verdict })
+            .get_or_create(&[("operation", operation), ("verdict", verdict)])
             .inc();
-        self.review_seconds.observe(took.as_secs_f64());
+        self.review.observe(took.as_secs_f64());
     }
 
-    /// A violation was found.
+    /// `stint_violations_total{code}`: one reason in one refusal.
     pub fn violation(&self, code: &'static str) {
-        self.violations.get_or_create(&CodeLabel { code }).inc();
+        self.violations.get_or_create(&[("code", code)]).inc();
     }
 
-    /// Access was removed.
-    pub fn revocation(&self, reason: &'static str) {
-        self.revocations
-            .get_or_create(&ReasonLabel { reason })
-            .inc();
+    /// `stint_grants{state}`: how many grants are in this state now.
+    pub fn set_grants(&self, state: &'static str, count: usize) {
+        self.grants
+            .get_or_create(&[("state", state)])
+            .set(saturated(count));
     }
 
-    /// A binding was deleted this long after its deadline.
-    pub fn expiry_lateness(&self, late: SignedDuration) {
-        self.expiry_lateness_seconds.observe(late.as_secs_f64());
+    /// `stint_revocations_total{reason}`: one binding is gone.
+    pub fn revoked(&self, reason: &'static str) {
+        self.revocations.get_or_create(&[("reason", reason)]).inc();
     }
 
-    /// So many bindings are past their deadline.
-    pub fn overdue(&self, count: usize) {
-        self.overdue.set(i64::try_from(count).unwrap_or(i64::MAX));
+    /// `stint_expiry_lateness_seconds`: how long after its end a binding was gone.
+    pub fn expired(&self, late: Duration) {
+        self.expiry_lateness.observe(late.as_secs_f64());
     }
 
-    /// The certificate in use ends then.
-    pub fn certificate_not_after(&self, at: Timestamp) {
-        self.certificate_not_after_seconds.set(at.as_second());
+    /// `stint_overdue_grants`: how many bindings outlive their end now.
+    pub fn set_overdue(&self, count: usize) {
+        self.overdue_grants.set(saturated(count));
     }
 
-    /// A watch failed and starts again.
+    /// `stint_certificate_not_after_seconds`: the end of the served certificate, in seconds since 1970.
+    pub fn set_certificate_not_after(&self, not_after: Timestamp) {
+        self.certificate_not_after.set(not_after.as_second());
+    }
+
+    /// `stint_watch_restarts_total{kind}`: a watch of this kind was interrupted and lists again.
     pub fn watch_restarted(&self, kind: &'static str) {
-        self.watch_restarts.get_or_create(&KindLabel { kind }).inc();
+        self.watch_restarts.get_or_create(&[("kind", kind)]).inc();
     }
 
-    /// The text that a scrape gets.
-    pub fn encode(&self) -> String {
+    /// All metrics in the OpenMetrics text format.
+    ///
+    /// # Errors
+    /// Only those of the formatter.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut out = String::new();
-        // Writing to a String cannot fail.
-        let _ = text::encode(&mut out, &self.registry);
-        out
+        text::encode(&mut out, &self.registry)?;
+        Ok(out)
     }
+}
+
+fn saturated(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -218,18 +217,48 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scrape_shows_what_was_counted() {
+    fn each_metric_appears_under_its_documented_name() {
         let metrics = Metrics::new();
-        metrics.review("CREATE", "denied", Duration::from_millis(1));
-        metrics.review("\"} evil", "denied", Duration::from_millis(1));
+        metrics.reconcile("applied", Duration::from_millis(3));
+        metrics.error("conflict");
+        metrics.review("CREATE", "denied", Duration::from_micros(200));
         metrics.violation("OB-W03");
-        let text = metrics.encode();
-        assert!(
-            text.contains(r#"stint_reviews_total{operation="CREATE",verdict="denied"} 1"#),
-            "{text}"
-        );
-        assert!(text.contains(r#"operation="OTHER""#) && !text.contains("evil"));
-        assert!(text.contains(r#"stint_violations_total{code="OB-W03"} 1"#));
+        metrics.set_grants("active", 7);
+        metrics.expired(Duration::from_millis(15));
+        metrics.revoked("Expired");
+        metrics.set_overdue(2);
+        metrics.set_certificate_not_after(Timestamp::from_second(1_800_000_000).unwrap());
+        metrics.watch_restarted("RoleBinding");
+        let text = metrics.encode().unwrap();
+        for line in [
+            "stint_reconciles_total{result=\"applied\"} 1",
+            "stint_reconcile_seconds_count 1",
+            "stint_errors_total{category=\"conflict\"} 1",
+            "stint_reviews_total{operation=\"CREATE\",verdict=\"denied\"} 1",
+            "stint_review_seconds_count 1",
+            "stint_violations_total{code=\"OB-W03\"} 1",
+            "stint_grants{state=\"active\"} 7",
+            "stint_expiry_lateness_seconds_bucket{le=\"0.02\"} 1",
+            "stint_revocations_total{reason=\"Expired\"} 1",
+            "stint_overdue_grants 2",
+            "stint_certificate_not_after_seconds 1800000000",
+            "stint_watch_restarts_total{kind=\"RoleBinding\"} 1",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}\nis not in\n{text}");
+        }
         assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn a_state_without_grants_goes_back_to_zero() {
+        let metrics = Metrics::new();
+        metrics.set_grants("active", 3);
+        metrics.set_grants("active", 0);
+        assert!(
+            metrics
+                .encode()
+                .unwrap()
+                .contains("stint_grants{state=\"active\"} 0")
+        );
     }
 }

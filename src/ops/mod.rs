@@ -1,4 +1,4 @@
-//! What those who run Stint see: health, metrics, logs. Knows nothing of grants.
+//! What the operator shows to those who run it: health, metrics and logs.
 
 pub mod admin;
 pub mod metrics;

@@ -1,91 +1,116 @@
-//! Readiness as a sum of gates, liveness as heartbeats.
+//! Whether the process may get work (readiness) and whether it still does any (liveness).
 
-use jiff::{SignedDuration, Timestamp};
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-/// The gates that must be open before the process calls itself ready.
-#[derive(Debug, Default)]
+use tokio::time::Instant;
+
+/// Everything that must be true before requests may arrive. Clones share their gates.
+///
+/// All gates are made before the admin server starts: without gates, the process is ready.
+#[derive(Clone, Debug, Default)]
 pub struct Readiness {
-    pending: Arc<Mutex<Vec<&'static str>>>,
-}
-
-/// Something that must be done first. Dropping it without [`Gate::open`] leaves the process unready for good.
-#[derive(Debug)]
-#[must_use = "a gate that nobody opens keeps the process unready"]
-pub struct Gate {
-    name: &'static str,
-    pending: Arc<Mutex<Vec<&'static str>>>,
+    gates: Arc<Mutex<Vec<Gate>>>,
 }
 
 impl Readiness {
-    /// Ready, until a gate is added.
+    /// Ready, as long as nobody asks for a gate.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A closed gate.
+    /// A new condition, closed at first. One that is dropped unopened keeps the process unready.
+    #[must_use = "the process is not ready until the gate is opened"]
     pub fn gate(&self, name: &'static str) -> Gate {
-        self.pending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(name);
-        Gate {
+        let gate = Gate {
             name,
-            pending: Arc::clone(&self.pending),
-        }
+            open: Arc::new(AtomicBool::new(false)),
+        };
+        lock(&self.gates).push(gate.clone());
+        gate
     }
 
-    /// Names of the gates that are still closed.
+    /// Names of the closed gates, in the order they were made; empty means ready.
     pub fn pending(&self) -> Vec<&'static str> {
-        self.pending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.gates)
+            .iter()
+            .filter(|gate| !gate.open.load(Ordering::Acquire))
+            .map(|gate| gate.name)
+            .collect()
     }
+}
+
+/// One condition of [`Readiness`].
+#[derive(Clone, Debug)]
+pub struct Gate {
+    name: &'static str,
+    open: Arc<AtomicBool>,
 }
 
 impl Gate {
-    /// Opens the gate for good.
-    pub fn open(self) {
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = pending.iter().position(|name| *name == self.name) {
-            pending.remove(at);
-        }
+    /// The condition holds.
+    pub fn open(&self) {
+        self.open.store(true, Ordering::Release);
+    }
+
+    /// The condition no longer holds, for example because the process is about to stop.
+    pub fn close(&self) {
+        self.open.store(false, Ordering::Release);
     }
 }
 
-/// Longest silence of a loop before the process counts as stuck. The deadline queue wakes every 30 s.
-const STALE: SignedDuration = SignedDuration::from_secs(120);
-
-/// Heartbeats of the loops that must never stop.
-#[derive(Debug, Default)]
+/// Loops that must keep turning. Clones share their hearts.
+#[derive(Clone, Debug, Default)]
 pub struct Liveness {
-    beats: Mutex<BTreeMap<&'static str, Timestamp>>,
+    hearts: Arc<Mutex<Vec<Heart>>>,
 }
 
 impl Liveness {
-    /// No loop is watched yet.
+    /// Alive, as long as nobody asks for a heart.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The loop `name` is alive at `now`.
-    pub fn beat(&self, name: &'static str, now: Timestamp) {
-        self.beats
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(name, now);
+    /// A loop that beats at least once in `every`; the first beat is now.
+    pub fn heart(&self, name: &'static str, every: Duration) -> Heart {
+        let heart = Heart {
+            name,
+            every,
+            last: Arc::new(Mutex::new(Instant::now())),
+        };
+        lock(&self.hearts).push(heart.clone());
+        heart
     }
 
-    /// Names of the loops that have been silent for two minutes.
-    pub fn stale(&self, now: Timestamp) -> Vec<&'static str> {
-        let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
-        let silent = beats
+    /// Names of the loops whose last beat is too long before `now`; empty means alive.
+    pub fn stale(&self, now: Instant) -> Vec<&'static str> {
+        lock(&self.hearts)
             .iter()
-            .filter(|(_, at)| now.duration_since(**at) > STALE);
-        silent.map(|(name, _)| *name).collect()
+            .filter(|heart| now.saturating_duration_since(*lock(&heart.last)) > heart.every)
+            .map(|heart| heart.name)
+            .collect()
     }
+}
+
+/// One loop of [`Liveness`].
+#[derive(Clone, Debug)]
+pub struct Heart {
+    name: &'static str,
+    every: Duration,
+    last: Arc<Mutex<Instant>>,
+}
+
+impl Heart {
+    /// The loop has turned once more.
+    pub fn beat(&self) {
+        *lock(&self.last) = Instant::now();
+    }
+}
+
+/// The values behind these locks are whole after each statement, so poison means nothing.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -93,28 +118,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ready_when_every_gate_is_open() {
+    fn ready_when_each_gate_is_open() {
         let readiness = Readiness::new();
-        let (a, b) = (readiness.gate("a"), readiness.gate("b"));
-        a.open();
-        assert_eq!(readiness.pending(), ["b"]);
-        b.open();
         assert!(readiness.pending().is_empty());
+        let certificate = readiness.gate("certificate");
+        let stores = readiness.gate("stores");
+        assert_eq!(readiness.pending(), ["certificate", "stores"]);
+        stores.open();
+        assert_eq!(readiness.clone().pending(), ["certificate"]);
+        certificate.open();
+        assert!(readiness.pending().is_empty());
+        stores.close();
+        assert_eq!(readiness.pending(), ["stores"]);
     }
 
     #[test]
-    fn a_silent_loop_is_named() {
+    fn a_gate_that_is_dropped_stays_closed() {
+        let readiness = Readiness::new();
+        drop(readiness.gate("stores"));
+        assert_eq!(readiness.pending(), ["stores"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_is_stale_after_its_time_and_recovers() {
+        let every = Duration::from_secs(60);
         let liveness = Liveness::new();
-        let now: Timestamp = "2026-12-01T12:00:00Z".parse().unwrap();
-        liveness.beat("queue", now);
-        assert!(
-            liveness
-                .stale(now + SignedDuration::from_secs(120))
-                .is_empty()
-        );
-        assert_eq!(
-            liveness.stale(now + SignedDuration::from_secs(121)),
-            ["queue"]
-        );
+        let expiry = liveness.heart("expiry", every);
+        let _watch = liveness.heart("watch", every * 2);
+        assert!(liveness.stale(Instant::now()).is_empty());
+
+        tokio::time::advance(every).await;
+        assert!(liveness.stale(Instant::now()).is_empty(), "just in time");
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(liveness.stale(Instant::now()), ["expiry"]);
+
+        expiry.beat();
+        assert!(liveness.stale(Instant::now()).is_empty());
+        tokio::time::advance(every * 3).await;
+        assert_eq!(liveness.stale(Instant::now()), ["expiry", "watch"]);
     }
 }

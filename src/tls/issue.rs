@@ -1,209 +1,144 @@
-//! Makes certificate authorities and leaf certificates (ECDSA P-256), and keeps them in the data of a Secret.
+//! Makes certificates: an authority for one year, a server certificate for thirty days. ECDSA P-256 throughout.
 
-use crate::api::names::{CA_NOT_AFTER, LEAF_NAMES, LEAF_NOT_AFTER};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::ByteString;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose,
 };
-use std::collections::BTreeMap;
 
-/// Life of a certificate authority.
-pub const CA_LIFE: SignedDuration = SignedDuration::from_hours(24 * 365);
-/// Life of a leaf.
-pub const LEAF_LIFE: SignedDuration = SignedDuration::from_hours(24 * 30);
-/// Certificates begin this much earlier, for clocks that lag.
-const BACKDATE: SignedDuration = SignedDuration::from_mins(5);
+use super::bundle::{self, Bundle, PreviousCa};
 
-const CA_CERT: &str = "ca.crt";
-const CA_KEY: &str = "ca.key";
-const CA_OLD: &str = "ca-old.crt";
-const LEAF_CERT: &str = "tls.crt";
-const LEAF_KEY: &str = "tls.key";
+/// Life of the authority.
+pub const CA_LIFE: SignedDuration = SignedDuration::from_hours(365 * 24);
+/// Life of the server certificate.
+pub const LEAF_LIFE: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// Certificates are valid from this long before they are made, for API servers whose clock is behind ours.
+pub const BACKDATE: SignedDuration = SignedDuration::from_hours(1);
 
-/// Why there is no certificate.
+/// Why no certificate could be made.
 #[derive(Debug, thiserror::Error)]
 pub enum IssueError {
-    /// rcgen refused.
+    /// A server certificate without a name is valid for nobody.
+    #[error("a server certificate needs at least one name")]
+    NoNames,
+    /// Neither a DNS name nor an IP address.
+    #[error("'{0}' is neither a DNS name nor an IP address")]
+    Name(String),
+    /// The authority's key or the signing failed.
     #[error("cannot make a certificate: {0}")]
-    Make(#[from] rcgen::Error),
-    /// A time is out of range.
-    #[error("cannot make a certificate: its end is out of range")]
-    Range,
-    /// The stored certificate or key cannot be used.
-    #[error("cannot use the certificate: {0}")]
-    Use(String),
-    /// A part of the Secret is missing or no text.
-    #[error("the Secret has no usable '{0}'")]
-    Field(&'static str),
+    Crypto(#[from] rcgen::Error),
 }
 
-/// A certificate authority, the one before it while it is still valid, and a leaf.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Bundle {
-    /// Certificate of the authority, PEM.
-    pub ca_pem: String,
-    /// Key of the authority, PEM.
-    pub ca_key_pem: String,
-    /// Certificate of the authority before, PEM.
-    pub previous_ca_pem: Option<String>,
-    /// Certificate of the webhook, PEM.
-    pub cert_pem: String,
-    /// Key of the webhook, PEM.
-    pub key_pem: String,
-    /// End of the authority.
-    pub ca_not_after: Timestamp,
-    /// End of the leaf.
-    pub leaf_not_after: Timestamp,
-    /// Names of the leaf.
-    pub names: Vec<String>,
+/// A new authority and a server certificate for `names`, valid from `now`.
+pub fn first(names: &[String], now: Timestamp) -> Result<Bundle, IssueError> {
+    let now = whole_second(now);
+    let ca_not_after = now + CA_LIFE;
+    let ca_key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+    let ca_pem = authority(now, ca_not_after).self_signed(&ca_key)?.pem();
+    let leaf = leaf(names, now, &ca_key)?;
+    Ok(Bundle {
+        ca_pem,
+        ca_key_pem: ca_key.serialize_pem(),
+        previous_ca: None,
+        cert_pem: leaf.cert_pem,
+        key_pem: leaf.key_pem,
+        ca_not_after,
+        leaf_not_after: leaf.not_after,
+        names: names.to_vec(),
+    })
 }
 
-impl std::fmt::Debug for Bundle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            names,
-            leaf_not_after,
-            ..
-        } = self;
-        write!(f, "Bundle({names:?} until {leaf_not_after})")
-    }
+/// The same authority with a new server certificate for `names`.
+pub fn renew_leaf(
+    current: &Bundle,
+    names: &[String],
+    now: Timestamp,
+) -> Result<Bundle, IssueError> {
+    let ca_key = KeyPair::from_pem(&current.ca_key_pem)?;
+    let leaf = leaf(names, whole_second(now), &ca_key)?;
+    Ok(Bundle {
+        cert_pem: leaf.cert_pem,
+        key_pem: leaf.key_pem,
+        leaf_not_after: leaf.not_after,
+        names: names.to_vec(),
+        ..current.clone()
+    })
 }
 
-impl Bundle {
-    /// A new authority and a leaf of it. `previous` stays trusted beside the new authority.
-    pub fn issue(
-        names: &[String],
-        previous: Option<&str>,
-        now: Timestamp,
-    ) -> Result<Self, IssueError> {
-        let key = KeyPair::generate()?;
-        let ca_not_after = now.checked_add(CA_LIFE).map_err(|_| IssueError::Range)?;
-        let mut params = authority_params()?;
-        validity(&mut params, now, ca_not_after)?;
-        let ca_pem = params.self_signed(&key)?.pem();
-        let authority = Self {
-            ca_pem,
-            ca_key_pem: key.serialize_pem(),
-            previous_ca_pem: previous.map(str::to_owned),
-            cert_pem: String::new(),
-            key_pem: String::new(),
-            ca_not_after,
-            leaf_not_after: now,
-            names: Vec::new(),
-        };
-        authority.with_leaf(names, now)
-    }
-
-    /// The same authority with a new leaf.
-    pub fn with_leaf(&self, names: &[String], now: Timestamp) -> Result<Self, IssueError> {
-        // An issuer is its name, its key and its usages, and all authorities of ours have the same name and usages.
-        let issuer = Issuer::new(authority_params()?, KeyPair::from_pem(&self.ca_key_pem)?);
-        let key = KeyPair::generate()?;
-        let end = now.checked_add(LEAF_LIFE).map_err(|_| IssueError::Range)?;
-        let leaf_not_after = end.min(self.ca_not_after);
-        let mut params = CertificateParams::new(names.to_vec())?;
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "stint-webhook");
-        validity(&mut params, now, leaf_not_after)?;
-        let cert_pem = params.signed_by(&key, &issuer)?.pem();
-        Ok(Self {
-            cert_pem,
-            key_pem: key.serialize_pem(),
-            leaf_not_after,
-            names: names.to_vec(),
-            ..self.clone()
-        })
-    }
-
-    /// What clients must trust: the authority, and the one before it.
-    pub fn ca_bundle(&self) -> String {
-        let previous = self.previous_ca_pem.as_deref().unwrap_or_default();
-        format!("{}{previous}", self.ca_pem)
-    }
-
-    /// The data of a Secret.
-    pub fn data(&self) -> BTreeMap<String, ByteString> {
-        let mut parts = vec![
-            (CA_CERT, &self.ca_pem),
-            (CA_KEY, &self.ca_key_pem),
-            (LEAF_CERT, &self.cert_pem),
-            (LEAF_KEY, &self.key_pem),
-        ];
-        parts.extend(self.previous_ca_pem.as_ref().map(|pem| (CA_OLD, pem)));
-        let bytes =
-            |(key, text): (&str, &String)| (key.to_owned(), ByteString(text.clone().into_bytes()));
-        parts.into_iter().map(bytes).collect()
-    }
-
-    /// The annotations of that Secret, so that nobody needs to parse a certificate to learn when it ends.
-    pub fn annotations(&self) -> BTreeMap<String, String> {
-        BTreeMap::from([
-            (CA_NOT_AFTER.to_owned(), self.ca_not_after.to_string()),
-            (LEAF_NOT_AFTER.to_owned(), self.leaf_not_after.to_string()),
-            (LEAF_NAMES.to_owned(), self.names.join(",")),
-        ])
-    }
-
-    /// Reads a Secret back.
-    pub fn from_secret(
-        data: &BTreeMap<String, ByteString>,
-        annotations: &BTreeMap<String, String>,
-    ) -> Result<Self, IssueError> {
-        let pem = |key: &'static str| {
-            let bytes = data.get(key).ok_or(IssueError::Field(key))?;
-            String::from_utf8(bytes.0.clone()).map_err(|_| IssueError::Field(key))
-        };
-        let time = |key: &'static str| {
-            let text = annotations.get(key).ok_or(IssueError::Field(key))?;
-            text.parse::<Timestamp>()
-                .map_err(|_| IssueError::Field(key))
-        };
-        let names = annotations
-            .get(LEAF_NAMES)
-            .ok_or(IssueError::Field(LEAF_NAMES))?;
-        let bundle = Self {
-            ca_pem: pem(CA_CERT)?,
-            ca_key_pem: pem(CA_KEY)?,
-            previous_ca_pem: data.contains_key(CA_OLD).then(|| pem(CA_OLD)).transpose()?,
-            cert_pem: pem(LEAF_CERT)?,
-            key_pem: pem(LEAF_KEY)?,
-            ca_not_after: time(CA_NOT_AFTER)?,
-            leaf_not_after: time(LEAF_NOT_AFTER)?,
-            names: names.split(',').map(str::to_owned).collect(),
-        };
-        super::resolver::certified_key(&bundle)?;
-        KeyPair::from_pem(&bundle.ca_key_pem).map_err(|_| IssueError::Field(CA_KEY))?;
-        Ok(bundle)
-    }
+/// A new authority and server certificate; the old authority stays in the bundle until it expires.
+pub fn renew_ca(current: &Bundle, names: &[String], now: Timestamp) -> Result<Bundle, IssueError> {
+    let previous_ca = (current.ca_not_after > now).then(|| PreviousCa {
+        pem: current.ca_pem.clone(),
+        not_after: current.ca_not_after,
+    });
+    Ok(Bundle {
+        previous_ca,
+        ..first(names, now)?
+    })
 }
 
-fn authority_params() -> Result<CertificateParams, IssueError> {
-    let mut params = CertificateParams::new(Vec::new())?;
+struct Leaf {
+    cert_pem: String,
+    key_pem: String,
+    not_after: Timestamp,
+}
+
+fn leaf(names: &[String], now: Timestamp, ca_key: &KeyPair) -> Result<Leaf, IssueError> {
+    if names.is_empty() {
+        return Err(IssueError::NoNames);
+    }
+    if let Some(bad) = names.iter().find(|n| bundle::server_name(n).is_none()) {
+        return Err(IssueError::Name(bad.clone()));
+    }
+    let not_after = now + LEAF_LIFE;
+    let mut params = CertificateParams::new(names.to_vec())?;
+    params.distinguished_name = common_name("stint-webhook");
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.use_authority_key_identifier_extension = true;
+    set_validity(&mut params, now, not_after);
+
+    // The validity of these parameters is not part of what is signed; subject and key identifier are.
+    let issuer_params = authority(now, not_after);
+    let issuer = Issuer::from_params(&issuer_params, ca_key);
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+    Ok(Leaf {
+        cert_pem: params.signed_by(&key, &issuer)?.pem(),
+        key_pem: key.serialize_pem(),
+        not_after,
+    })
+}
+
+fn authority(now: Timestamp, not_after: Timestamp) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = common_name("stint-ca");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
+    set_validity(&mut params, now, not_after);
     params
-        .distinguished_name
-        .push(DnType::CommonName, "stint-webhook-ca");
-    Ok(params)
 }
 
-fn validity(
-    params: &mut CertificateParams,
-    from: Timestamp,
-    until: Timestamp,
-) -> Result<(), IssueError> {
-    let from = from.checked_sub(BACKDATE).map_err(|_| IssueError::Range)?;
-    let day = |t: Timestamp| {
-        rcgen::date_time_ymd(1970, 1, 1)
-            + std::time::Duration::from_secs(t.as_second().unsigned_abs())
+fn common_name(name: &str) -> DistinguishedName {
+    let mut subject = DistinguishedName::new();
+    subject.push(DnType::CommonName, name);
+    subject
+}
+
+fn set_validity(params: &mut CertificateParams, now: Timestamp, not_after: Timestamp) {
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    let since_epoch = |at: Timestamp| {
+        std::time::Duration::from_secs(u64::try_from(at.as_second()).unwrap_or_default())
     };
-    params.not_before = day(from);
-    params.not_after = day(until);
-    Ok(())
+    params.not_before = epoch + since_epoch(now - BACKDATE);
+    params.not_after = epoch + since_epoch(not_after);
+}
+
+/// X.509 and annotations hold whole seconds; rounded down, so that we never believe in a longer life than is signed.
+fn whole_second(at: Timestamp) -> Timestamp {
+    at - SignedDuration::from_nanos(i64::from(at.subsec_nanosecond()))
 }
 
 #[cfg(test)]
@@ -211,34 +146,56 @@ mod tests {
     use super::*;
 
     fn now() -> Timestamp {
-        "2026-12-01T12:00:00Z".parse().unwrap()
+        "2026-11-01T12:00:00.75Z".parse().unwrap()
+    }
+
+    fn names(list: &[&str]) -> Vec<String> {
+        list.iter().map(|n| (*n).to_owned()).collect()
+    }
+
+    fn reread(bundle: &Bundle) -> Result<Bundle, bundle::Unreadable> {
+        Bundle::from_secret(&bundle.secret_data(), &bundle.annotations())
     }
 
     #[test]
-    fn survives_the_way_through_a_secret() {
-        let names = [
-            "stint-webhook.stint-system.svc".to_owned(),
-            "127.0.0.1".to_owned(),
-        ];
-        let bundle = Bundle::issue(&names, None, now()).unwrap();
-        let back = Bundle::from_secret(&bundle.data(), &bundle.annotations()).unwrap();
-        assert!(back == bundle);
+    fn certificates_verify_for_dns_names_and_addresses() {
+        let wanted = names(&["stint", "stint.stint-system.svc", "127.0.0.1", "::1"]);
+        let bundle = first(&wanted, now()).unwrap();
+        assert_eq!(bundle.names, wanted);
+        assert_eq!(bundle.leaf_not_after.to_string(), "2026-12-01T12:00:00Z");
+        assert_eq!(bundle.ca_not_after.to_string(), "2027-11-01T12:00:00Z");
+        reread(&bundle).unwrap();
     }
 
     #[test]
-    fn a_damaged_secret_is_an_error_with_the_part_named() {
-        let bundle = Bundle::issue(&["a".to_owned()], None, now()).unwrap();
-        for part in [CA_CERT, CA_KEY, LEAF_CERT, LEAF_KEY] {
-            let mut data = bundle.data();
-            data.remove(part);
+    fn a_renewed_leaf_verifies_under_the_same_authority() {
+        let old = first(&names(&["a.svc"]), now()).unwrap();
+        let new = renew_leaf(&old, &names(&["b.svc"]), now() + LEAF_LIFE).unwrap();
+        assert_eq!(new.ca_pem, old.ca_pem);
+        assert_ne!(new.cert_pem, old.cert_pem);
+        assert_eq!(new.names, names(&["b.svc"]));
+        reread(&new).unwrap();
+    }
+
+    #[test]
+    fn a_renewed_authority_keeps_the_old_one_only_while_it_lives() {
+        let old = first(&names(&["a.svc"]), now()).unwrap();
+        let new = renew_ca(&old, &old.names, now() + CA_LIFE / 2).unwrap();
+        assert_ne!(new.ca_pem, old.ca_pem);
+        assert_eq!(new.previous_ca.as_ref().unwrap().pem, old.ca_pem);
+        reread(&new).unwrap();
+        let late = renew_ca(&old, &old.names, now() + CA_LIFE).unwrap();
+        assert_eq!(late.previous_ca, None);
+    }
+
+    #[test]
+    fn names_that_tls_cannot_use_are_refused() {
+        assert!(matches!(first(&[], now()), Err(IssueError::NoNames)));
+        for bad in ["", "a b", "*", "a,b", "münchen.svc", "10.0.0.0/8"] {
+            let refused = first(&names(&["ok.svc", bad]), now());
             assert!(
-                Bundle::from_secret(&data, &bundle.annotations()).is_err(),
-                "{part}"
-            );
-            data.insert(part.to_owned(), ByteString(vec![0xff, 0]));
-            assert!(
-                Bundle::from_secret(&data, &bundle.annotations()).is_err(),
-                "{part}"
+                matches!(refused, Err(IssueError::Name(n)) if n == bad),
+                "{bad}"
             );
         }
     }

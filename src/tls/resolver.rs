@@ -1,61 +1,63 @@
-//! Serves the current certificate; a new one is used from the next handshake on.
+//! The certificate that is served, exchangeable while connections are open.
 
-use crate::tls::issue::{Bundle, IssueError};
-use rustls::ServerConfig;
-use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// Holds the certificate in use. Without one, every handshake fails.
-#[derive(Debug, Default)]
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+
+use super::bundle::{Bundle, Unreadable};
+
+/// Holds the certificate for new connections. Empty at first: until [`Resolver::set`], handshakes fail.
+#[derive(Default)]
 pub struct Resolver {
     current: RwLock<Option<Arc<CertifiedKey>>>,
 }
 
 impl Resolver {
-    /// Holds none yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Serves the leaf of `bundle` from now on.
-    pub fn set(&self, bundle: &Bundle) -> Result<(), IssueError> {
-        let key = Arc::new(certified_key(bundle)?);
+    /// Serves this bundle from the next handshake on; open connections keep theirs.
+    ///
+    /// # Errors
+    /// The certificate or key cannot be read, or they do not belong together; then the old one stays.
+    pub fn set(&self, bundle: &Bundle) -> Result<(), Unreadable> {
+        let key = Arc::new(bundle.certified_key()?);
+        // A poisoned lock still holds a whole value: the only write is this one assignment.
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(key);
         Ok(())
     }
 }
 
 impl ResolvesServerCert for Resolver {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.current
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.clone()
     }
 }
 
-/// The leaf and its key, checked to belong together.
-pub fn certified_key(bundle: &Bundle) -> Result<CertifiedKey, IssueError> {
-    let cert = CertificateDer::from_pem_slice(bundle.cert_pem.as_bytes())
-        .map_err(|e| IssueError::Use(e.to_string()))?;
-    let key = PrivateKeyDer::from_pem_slice(bundle.key_pem.as_bytes())
-        .map_err(|e| IssueError::Use(e.to_string()))?;
-    CertifiedKey::from_der(vec![cert], key, &ring::default_provider())
-        .map_err(|e| IssueError::Use(e.to_string()))
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolver").finish_non_exhaustive()
+    }
 }
 
-/// TLS 1.2 and 1.3 by ring, HTTP/1.1 only: the API server may use HTTP/2 on loopback and never elsewhere
-/// (apiserver `pkg/util/webhook/client.go`), and tests must see what production sees.
-pub fn server_config(resolver: Arc<Resolver>) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let provider = Arc::new(ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
+/// TLS 1.2 and 1.3, HTTP/1.1 only, no client certificates: the API server presents none by default and speaks HTTP/1.1
+/// to webhooks.
+///
+/// Sessions are not resumed: a resumed session shows no certificate, and would outlive a rotation. The API server keeps
+/// its connections open, so a full handshake is rare.
+///
+/// # Errors
+/// The crypto provider offers no suite for these versions.
+pub fn server_config(resolver: Arc<Resolver>) -> Result<ServerConfig, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_no_client_auth()
         .with_cert_resolver(resolver);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
 }

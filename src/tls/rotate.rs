@@ -1,115 +1,243 @@
-//! When to renew what. Pure: `now` is a parameter.
+//! When certificates are renewed: at two thirds of their life, so that an operator that was down for days still has time.
 
-use crate::tls::issue::{Bundle, CA_LIFE, IssueError, LEAF_LIFE};
 use jiff::{SignedDuration, Timestamp};
 
-/// What to do about a certificate.
+use super::bundle::Bundle;
+use super::issue::{self, BACKDATE, CA_LIFE, IssueError, LEAF_LIFE};
+
+/// What to do about the certificates now.
 #[derive(Debug)]
 pub enum Step {
-    /// Nothing.
+    /// Nothing; nothing is written.
     Keep,
-    /// Store and serve this one.
+    /// Store this bundle, publish its [`Bundle::ca_bundle`], and only then serve it.
     Renew {
-        /// The new certificates.
+        /// The bundle to store.
         bundle: Box<Bundle>,
-        /// Why, in a few words.
-        reason: &'static str,
+        /// Why.
+        reason: Reason,
     },
 }
 
-/// Renewed when this much of its life is left: a third.
-fn due(not_after: Timestamp, life: SignedDuration, now: Timestamp) -> bool {
-    not_after.duration_since(now) <= life / 3
+/// Why certificates are renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// There are none, or what is stored cannot be read.
+    Absent,
+    /// The authority has used up two thirds of its life, or is not valid yet.
+    AuthorityDue,
+    /// The server has other names now.
+    NamesChanged,
+    /// The server certificate has used up two thirds of its life, or is not valid yet.
+    LeafDue,
+    /// The authority before this one has expired and is no longer to be trusted.
+    PreviousExpired,
 }
 
-/// The next step for the stored certificates, if there are any.
+impl Reason {
+    /// One bounded word for logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::AuthorityDue => "authority_due",
+            Self::NamesChanged => "names_changed",
+            Self::LeafDue => "leaf_due",
+            Self::PreviousExpired => "previous_expired",
+        }
+    }
+}
+
+/// Decides and makes the next bundle. Reads no clock and no cluster; `names` are the names that must be served.
 ///
-/// A new authority is issued while the old one still has a third of its life; the old one stays in the bundle, so that
-/// leaves of both are trusted until every replica serves the new one.
+/// # Errors
+/// A name that is no name, or a failure of the random source.
 pub fn next(
     current: Option<&Bundle>,
     names: &[String],
     now: Timestamp,
 ) -> Result<Step, IssueError> {
-    let Some(bundle) = current else {
-        return renew(Bundle::issue(names, None, now)?, "there was none");
+    let Some(current) = current else {
+        return Ok(renew(issue::first(names, now)?, Reason::Absent));
     };
-    if now >= bundle.ca_not_after {
-        return renew(Bundle::issue(names, None, now)?, "the authority has ended");
-    }
-    if due(bundle.ca_not_after, CA_LIFE, now) {
-        let fresh = Bundle::issue(names, Some(&bundle.ca_pem), now)?;
-        return renew(fresh, "the authority ends soon");
-    }
-    if bundle.names != names {
-        return renew(bundle.with_leaf(names, now)?, "the names changed");
-    }
-    if due(bundle.leaf_not_after, LEAF_LIFE, now) {
-        return renew(bundle.with_leaf(names, now)?, "the certificate ends soon");
-    }
-    Ok(Step::Keep)
+    let Some(reason) = due(current, names, now) else {
+        return Ok(Step::Keep);
+    };
+    let bundle = match reason {
+        Reason::Absent | Reason::AuthorityDue => issue::renew_ca(current, names, now)?,
+        Reason::NamesChanged | Reason::LeafDue => {
+            without_expired(issue::renew_leaf(current, names, now)?, now)
+        }
+        Reason::PreviousExpired => without_expired(current.clone(), now),
+    };
+    Ok(renew(bundle, reason))
 }
 
-fn renew(bundle: Bundle, reason: &'static str) -> Result<Step, IssueError> {
-    Ok(Step::Renew {
+fn renew(bundle: Bundle, reason: Reason) -> Step {
+    Step::Renew {
         bundle: Box::new(bundle),
         reason,
-    })
+    }
+}
+
+fn due(current: &Bundle, names: &[String], now: Timestamp) -> Option<Reason> {
+    if outside_use(current.ca_not_after, CA_LIFE, now) {
+        Some(Reason::AuthorityDue)
+    } else if sorted(&current.names) != sorted(names) {
+        Some(Reason::NamesChanged)
+    } else if outside_use(current.leaf_not_after, LEAF_LIFE, now) {
+        Some(Reason::LeafDue)
+    } else if previous_expired(current, now) {
+        Some(Reason::PreviousExpired)
+    } else {
+        None
+    }
+}
+
+/// Past two thirds of its life; or from the future, made by a clock that was wrong, and refused by the API server.
+fn outside_use(not_after: Timestamp, life: SignedDuration, now: Timestamp) -> bool {
+    let not_before = not_after - life - BACKDATE;
+    now >= not_after - life / 3 || now < not_before
+}
+
+fn previous_expired(bundle: &Bundle, now: Timestamp) -> bool {
+    bundle
+        .previous_ca
+        .as_ref()
+        .is_some_and(|previous| previous.not_after <= now)
+}
+
+fn without_expired(mut bundle: Bundle, now: Timestamp) -> Bundle {
+    if previous_expired(&bundle, now) {
+        bundle.previous_ca = None;
+    }
+    bundle
+}
+
+fn sorted(names: &[String]) -> Vec<&String> {
+    let mut names: Vec<_> = names.iter().collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tls::bundle::PreviousCa;
+
+    const DAY: SignedDuration = SignedDuration::from_hours(24);
 
     fn start() -> Timestamp {
-        "2026-12-01T12:00:00Z".parse().unwrap()
+        "2026-11-01T12:00:00Z".parse().unwrap()
     }
 
-    fn after(days: i64) -> Timestamp {
-        start() + SignedDuration::from_hours(24 * days)
+    fn names() -> Vec<String> {
+        vec!["stint.svc".into(), "127.0.0.1".into()]
     }
 
-    fn names(name: &str) -> Vec<String> {
-        vec![name.to_owned()]
+    fn day(n: i32) -> Timestamp {
+        start() + DAY * n
     }
 
-    fn renewed(
-        current: Option<&Bundle>,
-        name: &str,
-        now: Timestamp,
-    ) -> Option<(Bundle, &'static str)> {
-        match next(current, &names(name), now).unwrap() {
+    fn step(current: &Bundle, at: Timestamp) -> Option<(Reason, Bundle)> {
+        match next(Some(current), &names(), at).unwrap() {
             Step::Keep => None,
-            Step::Renew { bundle, reason } => Some((*bundle, reason)),
+            Step::Renew { bundle, reason } => Some((reason, *bundle)),
         }
     }
 
     #[test]
-    fn renews_leaf_and_authority_in_time_and_only_then() {
-        let (first, _) = renewed(None, "a", start()).unwrap();
-        assert!(renewed(Some(&first), "a", after(19)).is_none());
-        let (leaf, reason) = renewed(Some(&first), "a", after(20)).unwrap();
-        assert_eq!(
-            (leaf.ca_pem == first.ca_pem, reason),
-            (true, "the certificate ends soon")
-        );
-        let (other, reason) = renewed(Some(&first), "b", after(1)).unwrap();
-        assert_eq!(
-            (other.ca_pem == first.ca_pem, reason),
-            (true, "the names changed")
-        );
-        let (ca, reason) = renewed(Some(&first), "a", after(244)).unwrap();
-        assert_eq!(reason, "the authority ends soon");
-        assert_eq!(
-            ca.previous_ca_pem.as_ref(),
-            Some(&first.ca_pem),
-            "both are trusted"
-        );
-        assert!(ca.ca_bundle().contains(&first.ca_pem) && ca.ca_bundle().contains(&ca.ca_pem));
-        let (late, _) = renewed(Some(&first), "a", after(366)).unwrap();
-        assert_eq!(
-            late.previous_ca_pem, None,
-            "an ended authority is not trusted"
-        );
+    fn a_table_of_times() {
+        let second = SignedDuration::from_secs(1);
+        let table = [
+            (start(), None),
+            (start() - BACKDATE, None),
+            (start() - BACKDATE - second, Some(Reason::AuthorityDue)),
+            (day(19), None),
+            (day(20) - second, None),
+            (day(20), Some(Reason::LeafDue)),
+            (day(40), Some(Reason::LeafDue)),
+            (day(243), Some(Reason::LeafDue)),
+            (day(244), Some(Reason::AuthorityDue)),
+            (day(400), Some(Reason::AuthorityDue)),
+        ];
+        let bundle = issue::first(&names(), start()).unwrap();
+        for (at, expected) in table {
+            let reason = step(&bundle, at).map(|(reason, _)| reason);
+            assert_eq!(reason, expected, "{at}");
+        }
+    }
+
+    #[test]
+    fn nothing_stored_makes_everything() {
+        let Step::Renew { bundle, reason } = next(None, &names(), start()).unwrap() else {
+            panic!("there is nothing to keep");
+        };
+        assert_eq!(reason, Reason::Absent);
+        assert_eq!(bundle.previous_ca, None);
+        assert!(step(&bundle, start()).is_none());
+    }
+
+    #[test]
+    fn names_are_compared_without_order() {
+        let bundle = issue::first(&names(), start()).unwrap();
+        let reversed: Vec<String> = names().into_iter().rev().collect();
+        assert!(matches!(
+            next(Some(&bundle), &reversed, start()),
+            Ok(Step::Keep)
+        ));
+        let other = vec!["other.svc".to_owned()];
+        let Ok(Step::Renew {
+            bundle: new,
+            reason,
+        }) = next(Some(&bundle), &other, start())
+        else {
+            panic!("other names need another certificate");
+        };
+        assert_eq!((reason, &new.names), (Reason::NamesChanged, &other));
+        assert_eq!(new.ca_pem, bundle.ca_pem);
+    }
+
+    #[test]
+    fn a_year_of_daily_checks_never_serves_an_untrusted_or_expired_certificate() {
+        let mut bundle = issue::first(&names(), start()).unwrap();
+        let mut authorities = 1;
+        for n in 0..800 {
+            if let Some((reason, new)) = step(&bundle, day(n)) {
+                if reason == Reason::AuthorityDue {
+                    authorities += 1;
+                    assert!(new.ca_bundle().contains(&bundle.ca_pem), "day {n}");
+                }
+                bundle = new;
+            }
+            assert!(bundle.leaf_not_after > day(n + 9), "day {n}");
+            assert!(bundle.leaf_not_after < bundle.ca_not_after, "day {n}");
+            let old_gone = bundle
+                .previous_ca
+                .as_ref()
+                .is_none_or(|p| p.not_after > day(n));
+            assert!(old_gone, "day {n}: an expired authority is trusted");
+        }
+        assert_eq!(authorities, 4, "one each 244 days");
+    }
+
+    #[test]
+    fn an_expired_old_authority_is_dropped_without_a_new_leaf() {
+        let mut bundle = issue::first(&names(), start()).unwrap();
+        let pem = issue::first(&names(), start()).unwrap().ca_pem;
+        bundle.previous_ca = Some(PreviousCa {
+            pem,
+            not_after: day(3),
+        });
+        assert!(step(&bundle, day(2)).is_none());
+        let (reason, new) = step(&bundle, day(3)).unwrap();
+        assert_eq!(reason, Reason::PreviousExpired);
+        assert_eq!((new.previous_ca, new.cert_pem), (None, bundle.cert_pem));
+    }
+
+    #[test]
+    fn a_name_that_is_no_name_is_an_error() {
+        let failed = next(None, &["not a name".to_owned()], start());
+        assert!(matches!(failed, Err(IssueError::Name(_))));
     }
 }

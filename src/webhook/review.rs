@@ -1,268 +1,365 @@
-//! AdmissionReview v1, from bytes and to bytes. Never fails and never panics: whatever comes in, a well-formed review
-//! goes out, with the request's uid wherever one can be found.
-//!
-//! The objects stay JSON here: one that does not decode must still get a readable refusal under its uid.
+//! Bytes to a review and an answer to bytes (`answer.rs`). Nothing here fails or panics: whatever arrives gets a well-formed answer,
+//! because to the API server anything else is a broken webhook and not a refusal.
 
-use crate::domain::violation::{Violation, render};
-use base64::{Engine, engine::general_purpose::STANDARD};
+use std::collections::BTreeMap;
+
 use hyper::body::Bytes;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
-/// The request of a review.
+use super::answer::{API_VERSION, KIND};
+pub use super::answer::{allow, allow_with_patch, deny, error};
+
+/// Longest message about a body that cannot be read, in characters: it may quote the body.
+const MAX_MALFORMED: usize = 256;
+
+/// One request of the API server. Objects stay untyped, so that an odd one still gets an answer with the right uid.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Review {
-    /// Identifies the request; the answer carries it back.
+    /// Identifies this question; the answer carries it back.
     pub uid: String,
-    /// `CREATE`, `UPDATE`, `DELETE` or `CONNECT`.
-    pub operation: String,
-    /// API group of the resource.
+    /// What is to be done. PATCH and apply arrive as one of these too.
+    pub operation: Operation,
+    /// Kind of the object, converted to the version that the webhook is registered for.
+    pub kind: Kind,
+    /// Resource of the object, likewise.
+    pub resource: Resource,
+    /// For example `status`.
+    #[serde(default, deserialize_with = "null_is_absent")]
+    pub sub_resource: String,
+    /// Empty for `generateName` and for each object of a collection that is deleted; see [`Review::object_name`].
+    #[serde(default, deserialize_with = "null_is_absent")]
+    pub name: String,
+    /// Empty for cluster-scoped objects.
+    #[serde(default, deserialize_with = "null_is_absent")]
+    pub namespace: String,
+    /// Who asks, authenticated; under impersonation the impersonated user.
+    pub user_info: UserInfo,
+    /// Nothing may be written or counted for this request.
+    #[serde(default, deserialize_with = "null_is_absent")]
+    pub dry_run: bool,
+    /// The object as it would be; absent on DELETE.
+    #[serde(default)]
+    pub object: Option<Value>,
+    /// The object as it is; absent on CREATE.
+    #[serde(default)]
+    pub old_object: Option<Value>,
+    /// The options of the operation, for example `DeleteOptions` with its `propagationPolicy`.
+    #[serde(default)]
+    pub options: Option<Value>,
+}
+
+/// What a request does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Operation {
+    /// A new object.
+    Create,
+    /// A change of an object, its metadata included.
+    Update,
+    /// A deletion.
+    Delete,
+    /// A connection, such as `exec`; Stint registers for none.
+    Connect,
+}
+
+impl Operation {
+    /// The word that Kubernetes uses, also a metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "CREATE",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+            Self::Connect => "CONNECT",
+        }
+    }
+}
+
+/// Group, version and kind.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Kind {
+    /// API group, empty for core.
     #[serde(default)]
     pub group: String,
-    /// Kind of the object.
-    #[serde(default)]
+    /// API version.
+    pub version: String,
+    /// Kind.
     pub kind: String,
-    /// Plural name of the resource.
+}
+
+/// Group, version and resource.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Resource {
+    /// API group, empty for core.
     #[serde(default)]
+    pub group: String,
+    /// API version.
+    pub version: String,
+    /// Plural resource name.
     pub resource: String,
-    /// Subresource; empty for the object itself.
-    #[serde(default)]
-    pub sub_resource: String,
-    /// Namespace; empty for cluster-scoped objects.
-    #[serde(default)]
-    pub namespace: String,
-    /// Who asks.
-    #[serde(default)]
-    pub user: User,
-    /// The object; null on DELETE.
-    #[serde(default)]
-    pub object: Value,
-    /// The object as it was; null on CREATE.
-    #[serde(default)]
-    pub old_object: Value,
-    /// Options of the call, such as DeleteOptions.
-    #[serde(default)]
-    pub options: Value,
 }
 
-/// The authenticated user of a request.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct User {
-    /// User name.
-    #[serde(default)]
+/// The authenticated requester.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct UserInfo {
+    /// Never empty; unauthenticated requests are `system:anonymous`.
+    #[serde(deserialize_with = "not_empty")]
     pub username: String,
-    /// UID; for a ServiceAccount the UID of the account.
-    #[serde(default)]
+    /// Empty where the authenticator gives none; for a ServiceAccount its UID.
+    #[serde(default, deserialize_with = "null_is_absent")]
     pub uid: String,
-    /// Groups.
-    #[serde(default)]
+    /// Groups in the order of the authenticator.
+    #[serde(default, deserialize_with = "null_is_absent")]
     pub groups: Vec<String>,
+    /// For example `authentication.kubernetes.io/credential-id`.
+    #[serde(default, deserialize_with = "null_is_absent")]
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
-/// A body that is no review.
+/// A body that is not a review.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Malformed {
-    /// The uid, if there is one to answer to.
+    /// The uid, if at least that could be read.
     pub uid: Option<String>,
-    /// What is wrong.
+    /// What is wrong, for a person.
     pub message: String,
 }
 
 impl Malformed {
-    /// The refusal. Without a uid the API server treats it as a failed call, which `failurePolicy: Fail` refuses too.
+    /// The refusal for this body. Without a uid the API server counts it as a failed call, which denies too
+    /// (`failurePolicy: Fail`).
     pub fn answer(&self) -> Bytes {
         let uid = self.uid.as_deref().unwrap_or_default();
         error(uid, 400, "BadRequest", &self.message)
     }
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope {
+    api_version: String,
+    kind: String,
+    request: Review,
+}
+
 /// Reads a review.
+///
+/// # Errors
+/// The body is not an `admission.k8s.io/v1` AdmissionReview with a request; see [`Malformed::answer`].
 pub fn parse(body: &[u8]) -> Result<Review, Malformed> {
-    let malformed = |uid: Option<String>, message: String| Malformed { uid, message };
-    let mut review: Value = serde_json::from_slice(body)
-        .map_err(|e| malformed(None, format!("the body is not JSON: {e}")))?;
-    // Indexing a Value that is no object for writing would panic.
-    let mut request = review
-        .get_mut("request")
-        .map(Value::take)
-        .unwrap_or_default();
-    let Some(uid) = request["uid"].as_str().filter(|uid| !uid.is_empty()) else {
-        let message = "the body is not an AdmissionReview: request.uid is missing";
-        return Err(malformed(None, message.into()));
-    };
-    let uid = uid.to_owned();
-    let Some(fields) = request.as_object_mut() else {
-        return Err(malformed(Some(uid), "request must be an object".into()));
-    };
-    // `kind` and `resource` are objects on the wire; flat names are easier to read in what follows.
-    let group = fields.get("resource").map(|r| r["group"].clone());
-    let resource = fields.get("resource").map(|r| r["resource"].clone());
-    let kind = fields.get("kind").map(|k| k["kind"].clone());
-    fields.insert("group".into(), text_or_empty(group));
-    fields.insert("resource".into(), text_or_empty(resource));
-    fields.insert("kind".into(), text_or_empty(kind));
-    if let Some(user) = fields.remove("userInfo") {
-        fields.insert("user".into(), user);
+    let envelope: Envelope = serde_json::from_slice(body)
+        .map_err(|e| malformed(body, &format!("not a readable AdmissionReview: {e}")))?;
+    if envelope.kind != KIND || envelope.api_version != API_VERSION {
+        let found = format!("{} {}", envelope.api_version, envelope.kind);
+        let message = format!("must be {API_VERSION} {KIND}, found '{found}'");
+        return Err(malformed(body, &message));
     }
-    serde_json::from_value(request).map_err(|e| {
-        malformed(
-            Some(uid),
-            format!("the AdmissionReview cannot be read: {e}"),
-        )
-    })
+    if envelope.request.uid.is_empty() {
+        return Err(malformed(body, "request.uid is empty"));
+    }
+    Ok(envelope.request)
 }
 
-fn text_or_empty(value: Option<Value>) -> Value {
-    value.filter(Value::is_string).unwrap_or_else(|| "".into())
+/// The uid of a review of which nothing else may be readable.
+pub fn uid(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Outer {
+        request: Inner,
+    }
+    #[derive(Deserialize)]
+    struct Inner {
+        uid: String,
+    }
+    let outer: Outer = serde_json::from_slice(body).ok()?;
+    Some(outer.request.uid).filter(|uid| !uid.is_empty())
 }
 
-/// Allowed as it is.
-pub fn allow(uid: &str) -> Bytes {
-    answer(json!({"uid": uid, "allowed": true}))
-}
-
-/// Allowed, after these JSON Patch operations (RFC 6902).
-pub fn allow_with_patch(uid: &str, operations: &Value) -> Bytes {
-    let patch = STANDARD.encode(operations.to_string());
-    answer(json!({"uid": uid, "allowed": true, "patchType": "JSONPatch", "patch": patch}))
-}
-
-/// Refused for these reasons: HTTP 422 `Invalid` for the caller, with one cause per violation.
-pub fn deny(review: &Review, violations: &[Violation]) -> Bytes {
-    let kind = if review.kind.is_empty() {
-        "object"
-    } else {
-        &review.kind
-    };
-    let metadata = match &review.object {
-        Value::Null => &review.old_object["metadata"],
-        object => &object["metadata"],
-    };
-    let name = ["name", "generateName"]
-        .iter()
-        .find_map(|f| metadata[f].as_str().filter(|n| !n.is_empty()));
-    let name = name.unwrap_or_default();
-    let causes: Vec<Value> = violations
-        .iter()
-        .take(MAX_CAUSES)
-        .map(|v| json!({"reason": v.problem.cause(), "message": v.to_string(), "field": v.path}))
-        .collect();
-    answer(json!({
-        "uid": review.uid,
-        "allowed": false,
-        "status": {
-            "status": "Failure",
-            "code": 422,
-            "reason": "Invalid",
-            "message": render(kind, name, violations),
-            "details": {"name": name, "group": review.group, "kind": kind, "causes": causes},
-        },
-    }))
-}
-
-/// Most causes in one refusal.
-const MAX_CAUSES: usize = 50;
-
-/// Refused because it could not be judged.
-pub fn error(uid: &str, code: u16, reason: &str, message: &str) -> Bytes {
-    answer(json!({
-        "uid": uid,
-        "allowed": false,
-        "status": {"status": "Failure", "code": code, "reason": reason, "message": message},
-    }))
-}
-
-/// The uid in a body that may be anything, for answers from outside the handler.
-pub fn uid_of(body: &[u8]) -> String {
-    match parse(body) {
-        Ok(review) => review.uid,
-        Err(malformed) => malformed.uid.unwrap_or_default(),
+impl Review {
+    /// The name of the object, for a person: from the request, else from the object, else its `generateName`.
+    pub fn object_name(&self) -> &str {
+        if !self.name.is_empty() {
+            return &self.name;
+        }
+        let objects = [&self.object, &self.old_object];
+        let field = |name: &str| {
+            objects
+                .into_iter()
+                .flatten()
+                .find_map(|object| object["metadata"][name].as_str())
+        };
+        field("name")
+            .or_else(|| field("generateName"))
+            .unwrap_or_default()
     }
 }
 
-fn answer(response: Value) -> Bytes {
-    let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response});
-    Bytes::from(review.to_string())
+fn malformed(body: &[u8], message: &str) -> Malformed {
+    Malformed {
+        uid: uid(body),
+        message: message.chars().take(MAX_MALFORMED).collect(),
+    }
+}
+
+/// Go writes `null` for an empty list or map that is not marked `omitempty`.
+fn null_is_absent<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+fn not_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() {
+        return Err(serde::de::Error::custom("username is empty"));
+    }
+    Ok(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::violation::Problem;
+    use serde_json::json;
 
-    fn body() -> Value {
-        json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
-            "uid": "u-1", "operation": "CREATE", "namespace": "n",
+    fn request() -> Value {
+        json!({
+            "uid": "u-1",
             "kind": {"group": "stint.dev", "version": "v1alpha1", "kind": "WorkloadAccess"},
             "resource": {"group": "stint.dev", "version": "v1alpha1", "resource": "workloadaccesses"},
-            "userInfo": {"username": "alice", "groups": ["g"]},
-            "object": {"metadata": {"name": "x"}}, "oldObject": null
-        }})
+            "requestKind": {"group": "stint.dev", "version": "v1alpha1", "kind": "WorkloadAccess"},
+            "name": "migrate-42",
+            "namespace": "payments",
+            "operation": "CREATE",
+            "userInfo": {
+                "username": "jane",
+                "uid": "42",
+                "groups": ["payments-devs", "system:authenticated"],
+                "extra": {"authentication.kubernetes.io/credential-id": ["JTI=1"]},
+            },
+            "object": {"metadata": {"name": "migrate-42"}, "spec": {"rules": "not even a list"}},
+            "oldObject": null,
+            "dryRun": true,
+            "options": {"kind": "CreateOptions"},
+        })
+    }
+
+    fn body(request: Value) -> Vec<u8> {
+        json!({"apiVersion": API_VERSION, "kind": KIND, "request": request})
+            .to_string()
+            .into_bytes()
+    }
+
+    fn changed(field: &str, value: Value) -> Vec<u8> {
+        let mut request = request();
+        request[field] = value;
+        body(request)
+    }
+
+    fn response(bytes: &Bytes) -> Value {
+        let review: Value = serde_json::from_slice(bytes).unwrap();
+        assert_eq!(review["apiVersion"], API_VERSION);
+        assert_eq!(review["kind"], KIND);
+        review["response"].clone()
     }
 
     #[test]
-    fn reads_a_review() {
-        let review = parse(body().to_string().as_bytes()).unwrap();
+    fn a_request_is_read_in_full_and_its_object_is_not_judged() {
+        let review = parse(&body(request())).unwrap();
+        assert_eq!(review.uid, "u-1");
+        assert_eq!(review.operation, Operation::Create);
+        assert_eq!(review.kind.kind, "WorkloadAccess");
+        assert_eq!(review.resource.resource, "workloadaccesses");
         assert_eq!(
-            (review.uid.as_str(), review.group.as_str()),
-            ("u-1", "stint.dev")
+            (review.name.as_str(), review.namespace.as_str()),
+            ("migrate-42", "payments")
         );
-        assert_eq!(
-            (review.resource.as_str(), review.user.username.as_str()),
-            ("workloadaccesses", "alice")
-        );
+        assert_eq!(review.user_info.username, "jane");
+        assert_eq!(review.user_info.groups.len(), 2);
+        assert_eq!(review.user_info.extra.len(), 1);
+        assert!(review.dry_run && review.old_object.is_none());
+        assert_eq!(review.object.unwrap()["spec"]["rules"], "not even a list");
+        assert_eq!(review.options.unwrap()["kind"], "CreateOptions");
     }
 
     #[test]
-    fn whatever_comes_in_a_review_goes_out() {
-        let mut odd = vec![
-            "".to_owned(),
-            "x".into(),
-            "[]".into(),
-            "null".into(),
-            "{}".into(),
-            "[".repeat(100_000),
+    fn go_nulls_are_absent_values() {
+        let user = json!({"username": "jane", "uid": null, "groups": null, "extra": null});
+        let review = parse(&changed("userInfo", user)).unwrap();
+        assert!(review.user_info.groups.is_empty() && review.user_info.uid.is_empty());
+        assert!(!parse(&changed("dryRun", Value::Null)).unwrap().dry_run);
+    }
+
+    #[test]
+    fn a_broken_request_keeps_its_uid() {
+        let mut deep = "[".repeat(100_000);
+        deep.push_str(&"]".repeat(100_000));
+        let template = String::from_utf8(changed("object", json!("DEEP"))).unwrap();
+        let bodies = [
+            changed("operation", json!("EXPLODE")),
+            changed("operation", json!("x".repeat(1 << 20))),
+            changed("userInfo", Value::Null),
+            changed("userInfo", json!({"username": ""})),
+            changed("kind", json!(7)),
+            template.replace("\"DEEP\"", &deep).into_bytes(),
+            json!({"apiVersion": "admission.k8s.io/v1beta1", "kind": KIND, "request": request()})
+                .to_string()
+                .into_bytes(),
         ];
-        for (field, value) in [
-            ("uid", json!(7)),
-            ("operation", json!(null)),
-            ("userInfo", json!("alice")),
-            ("namespace", json!({})),
-        ] {
-            let mut body = body();
-            body["request"][field] = value;
-            odd.push(body.to_string());
-        }
-        for text in odd {
-            let malformed = parse(text.as_bytes()).unwrap_err();
-            let answer: Value = serde_json::from_slice(&malformed.answer()).unwrap();
-            assert_eq!(answer["response"]["allowed"], json!(false), "{text:.40}");
+        for body in bodies {
+            let problem = parse(&body).unwrap_err();
+            assert_eq!(problem.uid.as_deref(), Some("u-1"), "{}", problem.message);
+            assert!(problem.message.chars().count() <= MAX_MALFORMED);
+            let answer = response(&problem.answer());
+            assert_eq!(
+                (&answer["uid"], &answer["allowed"]),
+                (&json!("u-1"), &json!(false))
+            );
         }
     }
 
     #[test]
-    fn a_refusal_names_object_codes_and_paths() {
-        let review = parse(body().to_string().as_bytes()).unwrap();
-        let violation = Violation::new(
-            "WA-NO-EXPIRY",
-            "spec",
-            Problem::Required,
-            "must set `notAfter` or `duration`",
-        );
-        let answer: Value = serde_json::from_slice(&deny(&review, &[violation])).unwrap();
-        let status = &answer["response"]["status"];
-        assert_eq!(answer["response"]["uid"], json!("u-1"));
+    fn a_body_without_a_uid_is_refused_with_an_empty_one() {
+        let bodies: [&[u8]; 8] = [
+            b"",
+            b"hello",
+            b"\xff\x00",
+            b"[]",
+            b"{}",
+            b"{\"request\":null}",
+            &body(json!({"uid": 7})),
+            &changed("uid", json!("")),
+        ];
+        for body in bodies {
+            let problem = parse(body).unwrap_err();
+            assert_eq!(problem.uid, None);
+            let answer = response(&problem.answer());
+            assert_eq!(
+                (&answer["uid"], &answer["allowed"]),
+                (&json!(""), &json!(false))
+            );
+            assert_eq!(answer["status"]["code"], 400);
+            assert!(!answer["status"]["message"].as_str().unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn names_come_from_the_object_where_the_request_has_none() {
+        let named = |object: Value, old: Value| {
+            let mut request = request();
+            request["name"] = Value::Null;
+            request["object"] = object;
+            request["oldObject"] = old;
+            parse(&body(request)).unwrap().object_name().to_owned()
+        };
+        let metadata = |key: &str, value: &str| json!({"metadata": {key: value}});
+        assert_eq!(named(metadata("name", "made-x7"), Value::Null), "made-x7");
         assert_eq!(
-            (&status["code"], &status["reason"]),
-            (&json!(422), &json!("Invalid"))
+            named(metadata("generateName", "made-"), Value::Null),
+            "made-"
         );
-        assert_eq!(
-            status["message"],
-            json!(
-                "WorkloadAccess \"x\" is invalid:\nspec: Required value: must set `notAfter` or `duration` [WA-NO-EXPIRY]"
-            )
-        );
-        assert_eq!(status["details"]["causes"][0]["field"], json!("spec"));
+        assert_eq!(named(Value::Null, metadata("name", "deleted")), "deleted");
+        assert_eq!(named(json!([1]), json!("text")), "");
     }
 }

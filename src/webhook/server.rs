@@ -1,49 +1,61 @@
-//! The transport of admission reviews: HTTP/1.1 over TLS, with bounds on everything a client can send or withhold.
-//!
-//! A POST on a known path is always answered with HTTP 200 and a review: the API server reports anything else as a
-//! failed call and not as a refusal.
+//! HTTP/1.1 over TLS for admission reviews: bounded in connections, time and size, and never silent. To the API server
+//! any status but 200 is a broken webhook, so refusals of every sort are reviews too.
 
-use crate::webhook::review;
-use futures::FutureExt;
-use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::{Bytes, Incoming};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use rustls::ServerConfig;
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use futures::FutureExt;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Bytes};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, warn};
 
-/// Answers reviews.
+use super::review;
+
+/// How long to wait after a failed `accept` (no file descriptors left, most likely) before the next.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Decides about the bodies of POST requests.
 pub trait Handler: Send + Sync + 'static {
-    /// The answer to a body on a path; `None` for a path that is not served.
+    /// The review that answers `body`, or `None` for a path that is not served. It is dropped at the deadline
+    /// ([`Limits::decision`]), so it must not leave anything half done at an await.
     fn handle(&self, path: &str, body: Bytes) -> impl Future<Output = Option<Bytes>> + Send;
 }
 
-/// Bounds of the transport.
-#[derive(Clone, Copy, Debug)]
+/// What a client may cost.
+#[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections at a time; more wait in the kernel's queue.
+    /// Open connections; further ones wait in the listen queue.
     pub connections: usize,
-    /// Longest TLS handshake.
+    /// From accepting a connection to the end of its TLS handshake.
     pub handshake: Duration,
-    /// Longest wait for the head of a request, also between two on one connection.
-    pub head: Duration,
-    /// Longest wait for a body.
+    /// From the handshake to the end of the first request's headers.
+    pub first_request: Duration,
+    /// From one answer to the end of the next request's headers. Above the 90 s after which the API server's client
+    /// gives up an idle connection: who closes last never breaks a request that is just being sent.
+    pub idle: Duration,
+    /// From the headers to the end of the body.
     pub body: Duration,
-    /// Largest body in bytes. An UPDATE carries two objects of up to 3 MiB each, larger still as JSON.
+    /// Bytes in one body. An UPDATE has two objects of up to 3 MiB each, and JSON may be larger than what was sent.
     pub body_bytes: usize,
-    /// Longest time to answer. Below the 5 s of the webhook configuration, so that the error is ours.
-    pub answer: Duration,
-    /// Longest wait for answers under way at the end.
+    /// For a decision; under the webhook's `timeoutSeconds` of 5, so that the answer is ours.
+    pub decision: Duration,
+    /// From the start of the shutdown to the end of the last request; then connections are cut.
     pub drain: Duration,
 }
 
@@ -52,170 +64,254 @@ impl Default for Limits {
         Self {
             connections: 1024,
             handshake: Duration::from_secs(5),
-            // Longer than the idle time after which the API server's client closes a connection (90 s).
-            head: Duration::from_secs(120),
+            first_request: Duration::from_secs(5),
+            idle: Duration::from_secs(120),
             body: Duration::from_secs(10),
             body_bytes: 16 << 20,
-            answer: Duration::from_millis(4500),
+            decision: Duration::from_secs(4),
             drain: Duration::from_secs(10),
         }
     }
 }
 
-/// Serves until `stop`, then finishes what is under way.
+/// Serves until `shutdown`, then lets running requests finish for at most [`Limits::drain`].
 pub async fn serve<H: Handler>(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
     handler: Arc<H>,
     limits: Limits,
-    stop: CancellationToken,
+    shutdown: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(limits.connections));
-    let acceptor = TlsAcceptor::from(tls);
-    let graceful = Arc::new(GracefulShutdown::new());
-    loop {
-        let (stream, place) = tokio::select! {
-            accepted = accept(&listener, &places) => match accepted {
-                Some(accepted) => accepted,
-                None => continue,
-            },
-            () = stop.cancelled() => break,
-        };
-        let connection = Connection {
-            acceptor: acceptor.clone(),
-            handler: Arc::clone(&handler),
-            limits,
-        };
-        let watcher = graceful.watcher();
-        tokio::spawn(async move {
-            connection.serve(stream, watcher).await;
-            drop(place);
+    let room = Arc::new(Semaphore::new(limits.connections));
+    let drain = limits.drain;
+    let server = Arc::new(Server {
+        acceptor: TlsAcceptor::from(tls),
+        handler,
+        limits,
+        shutdown: shutdown.clone(),
+    });
+    let mut open = JoinSet::new();
+    while let Some(Some((tcp, permit))) = shutdown
+        .run_until_cancelled(next_connection(&listener, &room))
+        .await
+    {
+        while open.try_join_next().is_some() {}
+        let server = server.clone();
+        open.spawn(async move {
+            server.connection(tcp).await;
+            drop(permit);
         });
     }
     drop(listener);
-    // Every connection's task holds a watcher and no reference to the collector itself.
-    if let Some(graceful) = Arc::into_inner(graceful)
-        && tokio::time::timeout(limits.drain, graceful.shutdown())
-            .await
-            .is_err()
-    {
-        tracing::warn!("some reviews were still under way at the end");
+    let finished = timeout(drain, async { while open.join_next().await.is_some() {} });
+    if finished.await.is_err() {
+        warn!(
+            connections = open.len(),
+            "cutting connections that did not finish in time"
+        );
+        open.shutdown().await;
     }
 }
 
-async fn accept(
+/// `None` only if the semaphore is closed, which nobody does.
+async fn next_connection(
     listener: &TcpListener,
-    places: &Arc<Semaphore>,
+    room: &Arc<Semaphore>,
 ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, _)) => Some((stream, place)),
-        Err(error) => {
-            // Out of file descriptors, as a rule: trying at once would only burn time.
-            tracing::warn!(%error, "connection not accepted");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            None
+    let permit = room.clone().acquire_owned().await.ok()?;
+    loop {
+        match listener.accept().await {
+            Ok((tcp, _)) => return Some((tcp, permit)),
+            Err(e) => {
+                warn!(error = %e, "cannot accept a connection");
+                sleep(ACCEPT_PAUSE).await;
+            }
         }
     }
 }
 
-struct Connection<H> {
+struct Server<H> {
     acceptor: TlsAcceptor,
     handler: Arc<H>,
     limits: Limits,
+    shutdown: CancellationToken,
 }
 
-impl<H: Handler> Connection<H> {
-    async fn serve(self, stream: TcpStream, watcher: hyper_util::server::graceful::Watcher) {
-        // Small answers on a kept connection must not wait for more bytes.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY not set");
+impl<H: Handler> Server<H> {
+    async fn connection(&self, tcp: TcpStream) {
+        // Without it an answer may wait for the acknowledgement of the last one.
+        if let Err(e) = tcp.set_nodelay(true) {
+            debug!(error = %e, "cannot set TCP_NODELAY");
         }
-        let handshake = tokio::time::timeout(self.limits.handshake, self.acceptor.accept(stream));
-        let tls = match handshake.await {
+        let tls = match timeout(self.limits.handshake, self.acceptor.accept(tcp)).await {
             Ok(Ok(tls)) => tls,
-            Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake failed"),
-            Err(_) => return tracing::debug!("TLS handshake took too long"),
+            Ok(Err(e)) => return debug!(error = %e, "TLS handshake failed"),
+            Err(_) => return debug!("TLS handshake took too long"),
         };
-        let mut http = hyper::server::conn::http1::Builder::new();
-        http.timer(TokioTimer::new())
-            .header_read_timeout(self.limits.head);
-        let service = service_fn(|request| self.answer(request));
-        let connection = http.serve_connection(TokioIo::new(tls), service);
-        if let Err(error) = watcher.watch(connection).await {
-            tracing::debug!(%error, "connection ended");
+        let asked = AtomicBool::new(false);
+        let service = service_fn(|request| {
+            asked.store(true, Ordering::Relaxed);
+            async { Ok::<_, Infallible>(self.respond(request).await) }
+        });
+        let mut builder = http1::Builder::new();
+        // For hyper the time between requests is time to read headers.
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.idle);
+        let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(tls), service));
+        tokio::select! {
+            ended = connection.as_mut() => return log_end(ended),
+            () = silence(self.limits.first_request, &asked) => return debug!("no request came"),
+            () = self.shutdown.cancelled() => {}
         }
+        connection.as_mut().graceful_shutdown();
+        log_end(connection.await);
     }
 
-    async fn answer(
-        &self,
-        request: Request<Incoming>,
-    ) -> Result<Response<Full<Bytes>>, Infallible> {
+    async fn respond<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
         if request.method() != Method::POST {
-            return Ok(plain(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "POST an AdmissionReview\n",
-            ));
+            let mut response = status(StatusCode::METHOD_NOT_ALLOWED);
+            response
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static("POST"));
+            return response;
         }
-        let path = request.uri().path().to_owned();
-        let body = match self.body(request.into_body()).await {
-            Ok(body) => body,
-            Err(message) => {
-                let mut refusal = json(review::error("", 413, "RequestEntityTooLarge", &message));
-                // What is left of the body is not read, so the connection cannot be used again.
-                let close = header::HeaderValue::from_static("close");
-                refusal.headers_mut().insert(header::CONNECTION, close);
-                return Ok(refusal);
+        let (head, body) = request.into_parts();
+        match read_body(body, &self.limits).await {
+            Ok(body) => match self.decide(head.uri.path(), body).await {
+                Some(answer) => json(answer),
+                None => status(StatusCode::NOT_FOUND),
+            },
+            Err(unread) => {
+                debug!(reason = unread.reason(), "refused a body");
+                let mut response = json(unread.answer(&self.limits));
+                response
+                    .headers_mut()
+                    .insert(CONNECTION, HeaderValue::from_static("close"));
+                response
             }
-        };
-        Ok(match self.judge(&path, body).await {
-            Some(answer) => json(answer),
-            None => plain(StatusCode::NOT_FOUND, "nothing is served here\n"),
-        })
-    }
-
-    async fn body(&self, body: Incoming) -> Result<Bytes, String> {
-        let limited = Limited::new(body, self.limits.body_bytes).collect();
-        match tokio::time::timeout(self.limits.body, limited).await {
-            Ok(Ok(whole)) => Ok(whole.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(format!(
-                "the review is larger than {} bytes",
-                self.limits.body_bytes
-            )),
-            Ok(Err(error)) => Err(format!("the review could not be read: {error}")),
-            Err(_) => Err("the review did not arrive in time".into()),
         }
     }
 
-    /// A panic or a late answer is a refusal under the request's uid: errors deny.
-    async fn judge(&self, path: &str, body: Bytes) -> Option<Bytes> {
-        let guarded = AssertUnwindSafe(self.handler.handle(path, body.clone())).catch_unwind();
-        let failed = |message: &str| {
-            tracing::error!(path, message, "review not judged");
-            Some(review::error(
-                &review::uid_of(&body),
-                500,
-                "InternalError",
-                message,
-            ))
+    /// The handler's answer; if it panics or takes too long, a refusal with the uid of the request.
+    async fn decide(&self, path: &str, body: Bytes) -> Option<Bytes> {
+        let question = body.clone();
+        let handled = async { self.handler.handle(path, body).await };
+        // A handler shares nothing but locks, which poison, so nothing half changed is seen after a panic.
+        let handled = AssertUnwindSafe(handled).catch_unwind();
+        let (code, reason, message) = match timeout(self.limits.decision, handled).await {
+            Ok(Ok(answer)) => return answer,
+            Ok(Err(_)) => (500, "InternalError", "internal error; nothing was granted"),
+            Err(_) => (504, "Timeout", "no decision in time; nothing was granted"),
         };
-        match tokio::time::timeout(self.limits.answer, guarded).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => failed("internal error; nothing was granted"),
-            Err(_) => failed("the review could not be judged in time; nothing was granted"),
+        let uid = review::uid(&question).unwrap_or_default();
+        error!(uid, path, reason, "a review has no decision");
+        Some(review::error(&uid, code, reason, message))
+    }
+}
+
+/// Ends if no request has come in this time, else never.
+async fn silence(limit: Duration, asked: &AtomicBool) {
+    sleep(limit).await;
+    if asked.load(Ordering::Relaxed) {
+        pending::<()>().await;
+    }
+}
+
+/// Why a body was not read to its end.
+enum Unread {
+    TooLarge,
+    TooSlow,
+    Broken,
+}
+
+impl Unread {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::TooLarge => "RequestEntityTooLarge",
+            Self::TooSlow => "Timeout",
+            Self::Broken => "BadRequest",
         }
     }
+
+    /// Without a uid, which is somewhere in the part that was not read.
+    fn answer(&self, limits: &Limits) -> Bytes {
+        let (code, message) = match self {
+            Self::TooLarge => (
+                413,
+                format!("the review is larger than {} bytes", limits.body_bytes),
+            ),
+            Self::TooSlow => (
+                408,
+                format!("the review did not arrive within {:?}", limits.body),
+            ),
+            Self::Broken => (400, "the review did not arrive in full".to_owned()),
+        };
+        review::error("", code, self.reason(), &message)
+    }
+}
+
+/// Reads the body within its limits.
+///
+/// What comes after the size limit is read and dropped, until the time limit: an answer that is sent while the client
+/// still writes is lost when the connection is closed under it.
+async fn read_body<B: Body<Data = Bytes> + Unpin>(
+    mut body: B,
+    limits: &Limits,
+) -> Result<Bytes, Unread> {
+    let mut kept = Vec::with_capacity(expected_length(&body, limits.body_bytes));
+    let mut too_large = false;
+    let all = async {
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else {
+                return Err(Unread::Broken);
+            };
+            let Some(data) = frame.data_ref() else {
+                continue;
+            };
+            too_large |= kept.len() + data.len() > limits.body_bytes;
+            if too_large {
+                kept = Vec::new();
+            } else {
+                kept.extend_from_slice(data);
+            }
+        }
+        Ok(())
+    };
+    let read = timeout(limits.body, all).await;
+    match read {
+        _ if too_large => Err(Unread::TooLarge),
+        Ok(Ok(())) => Ok(Bytes::from(kept)),
+        Ok(Err(unread)) => Err(unread),
+        Err(_) => Err(Unread::TooSlow),
+    }
+}
+
+/// Room to set aside: what the client announces, but no more than 64 KiB on its word alone.
+fn expected_length<B: Body>(body: &B, most: usize) -> usize {
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(most);
+    announced.min(most).min(64 << 10)
 }
 
 fn json(body: Bytes) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body));
-    let value = header::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, value);
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
-    *response.status_mut() = status;
+fn status(code: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = code;
     response
+}
+
+fn log_end(ended: hyper::Result<()>) {
+    if let Err(e) = ended {
+        debug!(error = %e, "a connection ended early");
+    }
 }

@@ -10,7 +10,7 @@ use crate::domain::plan::Observed;
 use crate::domain::receipt::{Claims, Keys, Requester};
 use crate::domain::violation::{Problem, Violation};
 use crate::ops::metrics::Metrics;
-use crate::webhook::review::{self, Review};
+use crate::webhook::review::{self, Operation, Review};
 use crate::webhook::server::Handler;
 use hyper::body::Bytes;
 use jiff::Timestamp;
@@ -40,7 +40,7 @@ pub struct Admission {
 /// What a review comes to.
 enum Answer {
     Allow,
-    Patch(Value),
+    Patch(Vec<Value>),
     Deny(Vec<Violation>),
     NotNow(String),
 }
@@ -51,7 +51,7 @@ impl Handler for Admission {
         let review = match (path, review::parse(&body)) {
             (MUTATE | VALIDATE, Ok(review)) => review,
             (MUTATE | VALIDATE, Err(malformed)) => {
-                self.metrics.review("UNKNOWN", "malformed", began.elapsed());
+                self.metrics.review("OTHER", "malformed", began.elapsed());
                 return Some(malformed.answer());
             }
             _ => return None,
@@ -70,7 +70,12 @@ fn render(review: &Review, answer: Answer) -> Bytes {
     match answer {
         Answer::Allow => review::allow(&review.uid),
         Answer::Patch(operations) => review::allow_with_patch(&review.uid, &operations),
-        Answer::Deny(violations) => review::deny(review, &violations),
+        Answer::Deny(violations) => review::deny(
+            &review.uid,
+            &review.kind.kind,
+            review.object_name(),
+            &violations,
+        ),
         Answer::NotNow(why) => review::error(&review.uid, 503, "ServiceUnavailable", &why),
     }
 }
@@ -91,7 +96,7 @@ impl Admission {
             let codes: Vec<&str> = violations.iter().map(|v| v.code).collect();
             tracing::info!(
                 uid = review.uid,
-                user = review.user.username,
+                user = review.user_info.username,
                 ?codes,
                 "denied"
             );
@@ -103,13 +108,13 @@ impl Admission {
         if let Some(refusal) = foreign_kind(review) {
             return refusal;
         }
-        let receipt = match review.operation.as_str() {
-            "CREATE" => match self.issue(review) {
+        let receipt = match review.operation {
+            Operation::Create => match self.issue(review) {
                 Ok(receipt) => Some(receipt),
                 Err(answer) => return answer,
             },
-            "UPDATE" => annotation(&review.old_object).map(str::to_owned),
-            _ => return Answer::Allow,
+            Operation::Update => annotation(&review.old_object).map(str::to_owned),
+            Operation::Delete | Operation::Connect => return Answer::Allow,
         };
         let sent = annotation(&review.object);
         match receipt {
@@ -148,11 +153,11 @@ impl Admission {
         if let Some(refusal) = foreign_kind(review) {
             return refusal;
         }
-        match review.operation.as_str() {
-            "CREATE" => self.validate_create(review).await,
-            "UPDATE" => validate_update(review),
-            "DELETE" => validate_delete(review),
-            other => Answer::NotNow(format!("operation '{other}' is not one that Stint reviews")),
+        match review.operation {
+            Operation::Create => self.validate_create(review).await,
+            Operation::Update => validate_update(review),
+            Operation::Delete => validate_delete(review),
+            Operation::Connect => Answer::NotNow("Stint does not review connections".into()),
         }
     }
 
@@ -226,11 +231,11 @@ fn no_keys() -> Answer {
 
 /// Only what was registered is answered with anything but a refusal.
 fn foreign_kind(review: &Review) -> Option<Answer> {
-    let known = review.group == names::GROUP
-        && review.resource == "workloadaccesses"
+    let known = review.resource.group == names::GROUP
+        && review.resource.resource == "workloadaccesses"
         && review.sub_resource.is_empty();
     (!known).then(|| {
-        let what = format!("{}/{}", review.group, review.resource);
+        let what = format!("{}/{}", review.resource.group, review.resource.resource);
         let message = "must be a WorkloadAccess of stint.dev; Stint reviews nothing else";
         Answer::Deny(vec![
             Violation::new("WA-KIND", "kind", Problem::Invalid, message).found(what),
@@ -238,8 +243,8 @@ fn foreign_kind(review: &Review) -> Option<Answer> {
     })
 }
 
-fn decode(object: &Value) -> Result<WorkloadAccess, Vec<Violation>> {
-    serde_json::from_value(object.clone()).map_err(|error| {
+fn decode(object: &Option<Value>) -> Result<WorkloadAccess, Vec<Violation>> {
+    serde_json::from_value(object.clone().unwrap_or_default()).map_err(|error| {
         let message = format!("cannot be read: {error}");
         vec![Violation::new(
             "WA-DECODE",
@@ -252,24 +257,30 @@ fn decode(object: &Value) -> Result<WorkloadAccess, Vec<Violation>> {
 
 fn requester(review: &Review) -> Requester {
     Requester {
-        username: review.user.username.clone(),
-        uid: review.user.uid.clone(),
-        groups: review.user.groups.clone(),
+        username: review.user_info.username.clone(),
+        uid: review.user_info.uid.clone(),
+        groups: review.user_info.groups.clone(),
     }
 }
 
-fn annotation(object: &Value) -> Option<&str> {
-    object["metadata"]["annotations"][names::RECEIPT].as_str()
+fn annotation(object: &Option<Value>) -> Option<&str> {
+    object.as_ref()?["metadata"]["annotations"][names::RECEIPT].as_str()
 }
 
 /// A JSON Patch (RFC 6902) that sets the annotation; `~1` is `/` in a JSON pointer.
-fn stamp(object: &Value, receipt: &str) -> Answer {
+fn stamp(object: &Option<Value>, receipt: &str) -> Answer {
     let set =
         json!({"op": "add", "path": "/metadata/annotations/stint.dev~1receipt", "value": receipt});
-    let operations = if object["metadata"]["annotations"].is_object() {
-        json!([set])
+    let annotated = object
+        .as_ref()
+        .is_some_and(|o| o["metadata"]["annotations"].is_object());
+    let operations = if annotated {
+        vec![set]
     } else {
-        json!([{"op": "add", "path": "/metadata/annotations", "value": {}}, set])
+        vec![
+            json!({"op": "add", "path": "/metadata/annotations", "value": {}}),
+            set,
+        ]
     };
     Answer::Patch(operations)
 }
@@ -286,8 +297,11 @@ fn validate_update(review: &Review) -> Answer {
             message,
         )]);
     }
-    let vouched = |object: &Value| {
-        let mut spec = object["spec"].clone();
+    let vouched = |object: &Option<Value>| {
+        let mut spec = object
+            .as_ref()
+            .map(|o| o["spec"].clone())
+            .unwrap_or_default();
         if let Some(fields) = spec.as_object_mut() {
             fields.remove("revoked");
         }
@@ -307,7 +321,7 @@ fn validate_update(review: &Review) -> Answer {
 
 /// Orphaning would leave the binding behind without the request that explains it.
 fn validate_delete(review: &Review) -> Answer {
-    let options = &review.options;
+    let options = review.options.clone().unwrap_or_default();
     let orphans = options["propagationPolicy"].as_str() == Some("Orphan")
         || options["orphanDependents"].as_bool() == Some(true);
     if !orphans {

@@ -38,7 +38,7 @@ pub struct World {
 /// A running operator. Dropping it is a SIGKILL: nothing is finished, nothing is written.
 pub struct Operator {
     _tasks: Tasks,
-    readiness: Arc<Readiness>,
+    readiness: Readiness,
 }
 
 impl Operator {
@@ -77,14 +77,30 @@ impl World {
     /// Starts an operator, as a process of its own would.
     pub fn operator(&self) -> Operator {
         let clock: Arc<dyn Clock> = Arc::new(VirtualClock(self.api.clone()));
-        let client = self.api.client_as("system:serviceaccount:stint-system:stint", &[]);
-        let readiness = Arc::new(Readiness::new());
+        let client = self
+            .api
+            .client_as("system:serviceaccount:stint-system:stint", &[]);
+        let readiness = Readiness::new();
         let metrics = Arc::new(Metrics::new());
-        let core = core("stint-grantable", "stint-system", &client, &clock, &metrics, &readiness);
+        let core = core(
+            "stint-grantable",
+            "stint-system",
+            &client,
+            &clock,
+            &metrics,
+            &readiness,
+        );
         *core.keys.write().unwrap_or_else(PoisonError::into_inner) = Some(self.keys.clone());
         let mut tasks = Tasks::new();
-        core.spawn(&mut tasks, &CancellationToken::new(), Arc::new(Liveness::new()));
-        Operator { _tasks: tasks, readiness }
+        core.spawn(
+            &mut tasks,
+            &CancellationToken::new(),
+            Liveness::new().heart("deadline-queue", Duration::from_secs(120)),
+        );
+        Operator {
+            _tasks: tasks,
+            readiness,
+        }
     }
 
     /// Puts a request into the cluster as if it had just been admitted.
@@ -107,7 +123,11 @@ impl World {
             name: Some(name.into()),
             generate_name: None,
             spec_hash: spec_hash(&typed.spec),
-            requester: Requester { username: "alice".into(), uid: String::new(), groups: vec![] },
+            requester: Requester {
+                username: "alice".into(),
+                uid: String::new(),
+                groups: vec![],
+            },
             at: self.api.now(),
         };
         object["metadata"]["annotations"] = json!({"stint.dev/receipt": self.keys.sign(&claims)});
@@ -122,7 +142,10 @@ impl World {
     /// The reason of `Ready`.
     pub fn reason(&self, name: &str) -> String {
         let object = self.api.get("workloadaccesses", NAMESPACE, name).unwrap();
-        object["status"]["conditions"][0]["reason"].as_str().unwrap_or_default().to_owned()
+        object["status"]["conditions"][0]["reason"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// How many bindings, Roles and Jobs there are.
@@ -135,14 +158,23 @@ impl World {
     pub async fn guard(&self, slack: SignedDuration) {
         loop {
             for binding in self.api.list("rolebindings", NAMESPACE) {
-                let end = binding["metadata"]["annotations"]["stint.dev/not-after"].as_str().unwrap();
+                let end = binding["metadata"]["annotations"]["stint.dev/not-after"]
+                    .as_str()
+                    .unwrap();
                 let end: Timestamp = end.parse().unwrap();
-                assert!(self.api.now() <= end + slack, "a binding outlived {end} at {}", self.api.now());
+                assert!(
+                    self.api.now() <= end + slack,
+                    "a binding outlived {end} at {}",
+                    self.api.now()
+                );
                 let name = binding["metadata"]["name"].as_str().unwrap();
                 let owner = &binding["metadata"]["ownerReferences"][0]["uid"];
                 let job = self.api.get("jobs", NAMESPACE, name);
                 let held = job.is_some_and(|job| job["metadata"]["uid"] == *owner);
-                assert!(held || self.api.now() >= end, "a binding without its deadline");
+                assert!(
+                    held || self.api.now() >= end,
+                    "a binding without its deadline"
+                );
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

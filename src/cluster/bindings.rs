@@ -1,0 +1,109 @@
+//! The managed RoleBindings as they describe themselves, by UID and by account.
+
+use crate::api::names::{GRANT, NOT_AFTER, SERVICE_ACCOUNT, SERVICE_ACCOUNT_UID, WORKLOAD_ACCESS};
+use jiff::Timestamp;
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::core::{PartialObjectMeta, ResourceExt};
+use kube::runtime::watcher::Event;
+use std::collections::{BTreeSet, HashMap};
+
+/// What a managed RoleBinding says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// UID of the WorkloadAccess it was made for.
+    pub grant: String,
+    /// Name of the WorkloadAccess.
+    pub access: Option<String>,
+    /// When it ends. A binding that does not say so legibly ends at once.
+    pub not_after: Option<Timestamp>,
+    /// `namespace/name` of the account.
+    pub account: Option<String>,
+    /// UID of the account.
+    pub account_uid: Option<String>,
+}
+
+impl Binding {
+    /// Reads labels and annotations.
+    pub fn read(object: &PartialObjectMeta<RoleBinding>) -> Self {
+        let annotation = |key: &str| object.annotations().get(key).cloned();
+        Self {
+            namespace: object.namespace().unwrap_or_default(),
+            name: object.name_any(),
+            uid: object.uid().unwrap_or_default(),
+            grant: object.labels().get(GRANT).cloned().unwrap_or_default(),
+            access: annotation(WORKLOAD_ACCESS),
+            not_after: annotation(NOT_AFTER).and_then(|t| t.parse().ok()),
+            account: annotation(SERVICE_ACCOUNT),
+            account_uid: annotation(SERVICE_ACCOUNT_UID),
+        }
+    }
+}
+
+/// The bindings of the cluster. A new list replaces the old one only when it is whole.
+#[derive(Debug, Default)]
+pub struct Bindings {
+    now: Index,
+    listing: Index,
+}
+
+#[derive(Debug, Default)]
+struct Index {
+    by_uid: HashMap<String, Binding>,
+    by_account: HashMap<String, BTreeSet<String>>,
+}
+
+impl Bindings {
+    /// Follows a watch.
+    pub fn follow(&mut self, event: &Event<PartialObjectMeta<RoleBinding>>) {
+        match event {
+            Event::Init => self.listing = Index::default(),
+            Event::InitApply(object) => self.listing.insert(Binding::read(object)),
+            Event::InitDone => self.now = std::mem::take(&mut self.listing),
+            Event::Apply(object) => self.now.insert(Binding::read(object)),
+            Event::Delete(object) => self.now.remove(&object.uid().unwrap_or_default()),
+        }
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<Binding> {
+        self.now.by_uid.values().cloned().collect()
+    }
+
+    /// UIDs of the grants, other than `grant`, that hold a binding for `account` beyond `now`.
+    pub fn grants_of(&self, account: &str, grant: &str, now: Timestamp) -> Vec<String> {
+        let uids = self.now.by_account.get(account).into_iter().flatten();
+        uids.filter_map(|uid| self.now.by_uid.get(uid))
+            .filter(|b| b.grant != grant && b.not_after.is_some_and(|end| end > now))
+            .map(|b| b.grant.clone())
+            .collect()
+    }
+}
+
+impl Index {
+    fn insert(&mut self, binding: Binding) {
+        self.remove(&binding.uid);
+        if let Some(account) = binding.account.clone() {
+            let uids = self.by_account.entry(account).or_default();
+            uids.insert(binding.uid.clone());
+        }
+        self.by_uid.insert(binding.uid.clone(), binding);
+    }
+
+    fn remove(&mut self, uid: &str) {
+        let Some(account) = self.by_uid.remove(uid).and_then(|b| b.account) else {
+            return;
+        };
+        if let Some(uids) = self.by_account.get_mut(&account) {
+            uids.remove(uid);
+            if uids.is_empty() {
+                self.by_account.remove(&account);
+            }
+        }
+    }
+}
