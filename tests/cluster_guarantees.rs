@@ -204,6 +204,7 @@ fn labelled(name: &str, mut rest: Value) -> Value {
 fn job(parallelism: i32) -> Value {
     labelled("stint-x-00000000", json!({"spec": {
         "parallelism": parallelism, "completions": 1,
+        "activeDeadlineSeconds": 3600, "ttlSecondsAfterFinished": 0,
         "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}
     }}))
 }
@@ -227,6 +228,7 @@ async fn the_operators_own_account_cannot_exceed_its_ceiling() {
     assert!(refused_role(role("rbac.authorization.k8s.io", "roles", "create")).await.contains("must not name the API groups"));
     assert!(refused_role(role("stint.dev", "workloadaccesses", "get")).await.contains("must not name the API groups"));
     assert!(refused_role(role("batch", "jobs", "create")).await.contains("must not allow creating"));
+    assert!(refused_role(role("", "configmaps", "get")).await.contains("must be owned by the deadline Job"));
     let unlabelled = json!({"metadata": {"name": "x"}, "rules": []});
     assert!(refused_role(unlabelled).await.contains("label stint.dev/grant"));
 
@@ -234,6 +236,11 @@ async fn the_operators_own_account_cannot_exceed_its_ceiling() {
     let running = serde_json::from_value(job(1)).unwrap();
     let text = message(jobs.create(&PostParams::default(), &running).await.unwrap_err());
     assert!(text.contains("parallelism 0"), "{text}");
+    let mut endless = job(0);
+    endless["spec"]["activeDeadlineSeconds"] = Value::Null;
+    let endless = serde_json::from_value(endless).unwrap();
+    let text = message(jobs.create(&PostParams::default(), &endless).await.unwrap_err());
+    assert!(text.contains("must count down"), "{text}");
     let idle = serde_json::from_value(job(0)).unwrap();
     jobs.create(&PostParams::default(), &idle).await.unwrap();
     let start = Patch::Merge(json!({"spec": {"parallelism": 1}}));
@@ -297,6 +304,8 @@ async fn what_stint_made_is_changed_by_nobody_else() {
     refused(bindings.create(&PostParams::default(), &second).await.map(drop));
     let orphan = DeleteParams { propagation_policy: Some(kube::api::PropagationPolicy::Orphan), ..DeleteParams::default() };
     refused(jobs.delete(&name, &orphan).await.map(drop));
+    // For batch/v1 Jobs no option means orphan.
+    refused(jobs.delete(&name, &DeleteParams::default()).await.map(drop));
     assert_eq!(team.bindings().await.len(), 1);
 }
 
