@@ -4,10 +4,10 @@
 mod support;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
 use kube::{
     Api,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     runtime::{WatchStreamExt, reflector, watcher},
 };
 use serde_json::json;
@@ -26,9 +26,13 @@ fn config_map(name: &str) -> ConfigMap {
 
 /// A reflector over the ConfigMaps of namespace `n`, polled in its own task.
 fn reflect(api: &FakeApi) -> reflector::Store<ConfigMap> {
+    reflect_with(api, watcher::Config::default())
+}
+
+fn reflect_with(api: &FakeApi, config: watcher::Config) -> reflector::Store<ConfigMap> {
     let maps: Api<ConfigMap> = Api::namespaced(api.client(), "n");
     let (reader, writer) = reflector::store();
-    let stream = watcher(maps, watcher::Config::default())
+    let stream = watcher(maps, config)
         .default_backoff()
         .reflect(writer)
         .applied_objects();
@@ -37,7 +41,7 @@ fn reflect(api: &FakeApi) -> reflector::Store<ConfigMap> {
 }
 
 async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    for _ in 0..6_000 {
+    for _ in 0..60_000 {
         if done() {
             return;
         }
@@ -182,4 +186,71 @@ async fn admission_refuses_what_the_test_says() {
         .await
         .unwrap_err();
     assert!(refused.to_string().contains("exceeded quota"), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reflectors_that_page_or_stream_their_first_list_see_everything() {
+    let api = server();
+    for i in 0..5 {
+        api.seed(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("m{i}"), "namespace": "n"}}));
+    }
+    let paged = reflect_with(&api, watcher::Config::default().page_size(2));
+    let streamed = reflect_with(&api, watcher::Config::default().streaming_lists());
+    for store in [paged, streamed] {
+        store.wait_until_ready().await.unwrap();
+        assert_eq!(store.len(), 5);
+    }
+    assert_eq!(
+        api.lists().len(),
+        3,
+        "three pages, and no list for the streamed one"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_of_a_compacted_list_is_gone() {
+    let api = server();
+    let maps: Api<ConfigMap> = Api::namespaced(api.client(), "n");
+    for name in ["a", "b"] {
+        maps.create(&PostParams::default(), &config_map(name))
+            .await
+            .unwrap();
+    }
+    let one = ListParams::default().limit(1);
+    let token = maps.list(&one).await.unwrap().metadata.continue_.unwrap();
+    maps.create(&PostParams::default(), &config_map("c"))
+        .await
+        .unwrap();
+    api.compact();
+    let refused = maps.list(&one.continue_token(&token)).await.unwrap_err();
+    assert!(
+        matches!(&refused, kube::Error::Api(s) if s.code == 410 && s.reason == "Expired"),
+        "{refused}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_native_deadline_of_an_hour_takes_an_hour() {
+    let api = server();
+    api.with_controller_manager();
+    let jobs: Api<Job> = Api::namespaced(api.client(), "n");
+    let job = json!({"metadata": {"name": "j"}, "spec": {"parallelism": 0, "activeDeadlineSeconds": 3605,
+        "ttlSecondsAfterFinished": 0, "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c"}]}}}});
+    let job = serde_json::from_value(job).unwrap();
+    let job = jobs.create(&PostParams::default(), &job).await.unwrap();
+    let owner =
+        json!({"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": job.metadata.uid});
+    api.seed(
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {"name": "b", "namespace": "n", "ownerReferences": [owner]}}),
+    );
+    let started = api.now();
+    until("the binding is gone", || {
+        api.get("rolebindings", "n", "b").is_none()
+    })
+    .await;
+    let took = api.now().duration_since(started).as_secs();
+    assert!((3605..=3606).contains(&took), "took {took} s");
+    assert!(api.get("jobs", "n", "j").is_none());
+    assert_eq!(api.writes().len(), 1, "controllers are not in the log");
 }

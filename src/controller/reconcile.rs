@@ -255,7 +255,7 @@ impl Pass<'_> {
             Ok(true) => {}
             Ok(false) => return Ok(()),
             // The object went meanwhile: there is nobody left to tell.
-            Err(error) if error.is_not_found() || error.is_conflict() => return Ok(()),
+            Err(error) if error.is_not_found() => return Ok(()),
             Err(error) => return Err(Error::Status(error)),
         }
         if let Some((warning, reason, note)) = status::event(&old, &new, outcome) {

@@ -4,6 +4,8 @@
 #![allow(dead_code)]
 
 pub mod cluster;
+pub mod conformance;
 pub mod fake_api;
 pub mod operator;
 pub mod team;
+pub mod world;

@@ -24,7 +24,9 @@ impl State {
             return self.apply_absent(target, config, manager, context);
         };
         let wanted = fields::of(&config);
-        let conflicts = conflicts(&old.owners, &manager, &wanted, &old.value, &config);
+        let mut value = old.value.clone();
+        fields::merge(&mut value, &config);
+        let conflicts = conflicts(&old.owners, &manager, &wanted, &old.value, &value);
         if !conflicts.is_empty() && !request.flag("force") {
             return Err(refuse(target, &conflicts));
         }
@@ -36,8 +38,6 @@ impl State {
         }
         let before = owners.insert(manager, wanted.clone()).unwrap_or_default();
         owners.retain(|_, fields| !fields.is_empty());
-        let mut value = old.value.clone();
-        fields::merge(&mut value, &config);
         drop_unowned(&mut value, &before, &wanted, &owners);
         self.update(target, old, value, Change::Applied(owners), context)
     }
@@ -101,17 +101,17 @@ fn strip_other_half(target: &Target, config: &mut Value) {
     super::write::drop_nulls(config);
 }
 
-/// Fields that another manager owns and this configuration would change.
+/// Fields that another manager owns and that merging the configuration has changed.
 fn conflicts(
     owners: &Owners,
     manager: &Manager,
     wanted: &Fields,
     live: &Value,
-    config: &Value,
+    merged: &Value,
 ) -> Vec<(Manager, Path)> {
     let changes = |path: &&Path| {
         !matches!(path.last(), Some(Step::Item(..)))
-            && fields::get(live, path) != fields::get(config, path)
+            && fields::get(live, path) != fields::get(merged, path)
     };
     let contested = |(other, owned): (&Manager, &Fields)| -> Vec<(Manager, Path)> {
         let both = wanted.intersection(owned).filter(changes);
@@ -164,8 +164,8 @@ fn drop_unowned(value: &mut Value, before: &Fields, wanted: &Fields, owners: &Ow
                 .values()
                 .any(|owned| owned.iter().any(|o| o.starts_with(path)))
     };
-    // Deepest first, so that an item of a list goes after the fields in it.
-    for path in before.iter().rev().filter(|path| !held(path)) {
+    // In order, so that an item of a list goes as a whole, before the key that it is found by.
+    for path in before.iter().filter(|path| !held(path)) {
         fields::remove(value, path);
     }
 }

@@ -51,11 +51,6 @@ fn settle(state: &mut State, now: Timestamp) -> Option<Timestamp> {
     }
 }
 
-fn all(state: &State) -> Vec<(Key, Stored)> {
-    let objects = state.objects.iter();
-    objects.map(|(k, s)| (k.clone(), s.clone())).collect()
-}
-
 fn delete(state: &mut State, key: &Key, propagation: &str, now: Timestamp) {
     let Some(stored) = state.objects.get(key).cloned() else {
         return;
@@ -98,20 +93,21 @@ fn drop_finalizer(state: &mut State, key: &Key, name: &str) {
 // ---- Jobs ----
 
 fn jobs(state: &mut State, now: Timestamp) -> Option<Timestamp> {
-    let jobs: Vec<(Key, Stored)> = state
+    let steps: Vec<(Key, Timestamp, Step)> = state
         .list("batch", "jobs", "")
         .filter(|(_, job)| !is_ending(&job.value))
-        .map(|(k, s)| (k.clone(), s.clone()))
+        .filter_map(|(key, job)| {
+            let (at, step) = next_step(&job.value)?;
+            Some((key.clone(), at, step))
+        })
         .collect();
-    let due = jobs.into_iter().filter_map(|(key, job)| {
-        let (next, action) = next_step(&job.value)?;
-        if next > now {
-            return Some(next);
+    let (due, ahead): (Vec<_>, Vec<_>) = steps.into_iter().partition(|(_, at, _)| *at <= now);
+    for (key, _, step) in due {
+        if let Some(job) = state.objects.get(&key).cloned() {
+            act(state, &key, job, step, now);
         }
-        act(state, &key, job, action, now);
-        None
-    });
-    due.min()
+    }
+    ahead.into_iter().map(|(_, at, _)| at).min()
 }
 
 enum Step {
@@ -213,17 +209,33 @@ fn owner(state: &State, key: &Key, reference: &Value) -> Owner {
 }
 
 fn collect(state: &mut State, now: Timestamp) {
-    for (key, stored) in all(state) {
-        let object = &stored.value;
-        if is_ending(object) && has_finalizer(object, ORPHAN) {
-            orphan_dependents(state, &object["metadata"]["uid"]);
+    for key in to_look_at(state) {
+        let Some(stored) = state.objects.get(&key) else {
+            continue;
+        };
+        let uid = stored.value["metadata"]["uid"].clone();
+        if !is_ending(&stored.value) {
+            judge_dependent(state, &key, now);
+        } else if has_finalizer(&stored.value, ORPHAN) {
+            orphan_dependents(state, &uid);
             drop_finalizer(state, &key, ORPHAN);
-        } else if is_ending(object) && has_finalizer(object, FOREGROUND) {
-            delete_blocking(state, &key, &object["metadata"]["uid"], now);
-        } else if !is_ending(object) && !owner_references(object).is_empty() {
-            judge_dependent(state, &key, object, now);
+        } else if has_finalizer(&stored.value, FOREGROUND) {
+            delete_blocking(state, &key, &uid, now);
         }
     }
+}
+
+/// Objects that are ending, or whose owners do not all stand.
+fn to_look_at(state: &State) -> Vec<Key> {
+    let unsettled = |key: &Key, object: &Value| {
+        let owners = owner_references(object).iter();
+        is_ending(object) || owners.clone().any(|r| owner(state, key, r) != Owner::Solid)
+    };
+    let objects = state.objects.iter();
+    objects
+        .filter(|(key, stored)| unsettled(key, &stored.value))
+        .map(|(key, _)| key.clone())
+        .collect()
 }
 
 fn dependents(state: &State, uid: &Value) -> Vec<(Key, Stored, bool)> {
@@ -233,9 +245,12 @@ fn dependents(state: &State, uid: &Value) -> Vec<(Key, Stored, bool)> {
             .find(|r| r["uid"] == *uid)
             .map(|r| r["blockOwnerDeletion"] == true)
     };
-    let objects = all(state).into_iter();
+    let objects = state.objects.iter();
     objects
-        .filter_map(|(key, stored)| reference(&stored.value).map(|blocks| (key, stored, blocks)))
+        .filter_map(|(key, stored)| {
+            let blocks = reference(&stored.value)?;
+            Some((key.clone(), stored.clone(), blocks))
+        })
         .collect()
 }
 
@@ -288,8 +303,11 @@ fn delete_blocking(state: &mut State, key: &Key, uid: &Value, now: Timestamp) {
 }
 
 /// An object goes when none of its owners is left; while one is left, references to the others are taken off.
-fn judge_dependent(state: &mut State, key: &Key, object: &Value, now: Timestamp) {
-    let standing: Vec<(Value, Owner)> = owner_references(object)
+fn judge_dependent(state: &mut State, key: &Key, now: Timestamp) {
+    let Some(stored) = state.objects.get(key).cloned() else {
+        return;
+    };
+    let standing: Vec<(Value, Owner)> = owner_references(&stored.value)
         .iter()
         .map(|r| (r["uid"].clone(), owner(state, key, r)))
         .collect();
@@ -300,15 +318,8 @@ fn judge_dependent(state: &mut State, key: &Key, object: &Value, now: Timestamp)
     if !any(Owner::Solid) {
         return delete(state, key, "Background", now);
     }
-    if any(Owner::Absent)
-        && let Some(stored) = state.objects.get(key).cloned()
-    {
-        keep_references(state, key, stored, |r| {
-            standing
-                .iter()
-                .any(|(uid, o)| r["uid"] == *uid && *o == Owner::Solid)
-        });
-    }
+    let solid = |uid: &Value| standing.iter().any(|(u, o)| u == uid && *o == Owner::Solid);
+    keep_references(state, key, stored, |r| solid(&r["uid"]));
 }
 
 // ---- namespaces ----

@@ -1,6 +1,6 @@
 //! Fields that the API server fills in; a controller that compares what it wants with what it sees meets them.
 
-use super::kinds::Kind;
+use super::{kinds::Kind, store::remove_field};
 use base64::Engine as _;
 use serde_json::{Value, json};
 
@@ -18,11 +18,29 @@ pub fn on_create(kind: &Kind, object: &mut Value) {
 
 /// Defaults of every write.
 pub fn on_update(kind: &Kind, object: &mut Value) {
+    drop_empty(
+        &mut object["metadata"],
+        &["labels", "annotations", "finalizers", "ownerReferences"],
+    );
+    if !kind.custom {
+        drop_empty(object, &["data", "binaryData", "subjects"]);
+    }
     match kind.kind.as_str() {
         "RoleBinding" | "ClusterRoleBinding" => binding(object),
         "Secret" => secret(object),
         "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration" => webhooks(object),
         _ => {}
+    }
+}
+
+/// Typed maps and lists that are empty are as good as absent.
+fn drop_empty(object: &mut Value, fields: &[&str]) {
+    for field in fields {
+        let map = object[*field].as_object().is_some_and(|m| m.is_empty());
+        let list = object[*field].as_array().is_some_and(|l| l.is_empty());
+        if map || list || object[*field].is_null() {
+            remove_field(object, field);
+        }
     }
 }
 

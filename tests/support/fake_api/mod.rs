@@ -19,6 +19,8 @@ mod store;
 mod watch;
 mod write;
 
+// Each test binary uses a part of these.
+#[allow(unused_imports)]
 pub use faults::{Call, Harm, Matcher, on};
 
 use faults::Control;

@@ -1,0 +1,160 @@
+//! A world in virtual time: the in-process API server, and operators that live and die in it.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use stint::api::WorkloadAccess;
+use stint::app::{Tasks, core};
+use stint::clock::Clock;
+use stint::domain::grant::spec_hash;
+use stint::domain::receipt::{Claims, KEY_LENGTH, Keys, Requester};
+use stint::ops::metrics::Metrics;
+use stint::ops::readiness::{Liveness, Readiness};
+use tokio_util::sync::CancellationToken;
+
+use super::fake_api::FakeApi;
+
+/// Where the requests live.
+pub const NAMESPACE: &str = "payments";
+
+/// The clock of the virtual API server.
+struct VirtualClock(FakeApi);
+
+impl Clock for VirtualClock {
+    fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+}
+
+/// An API server with a namespace, an account, a policy and a ceiling.
+pub struct World {
+    /// The server.
+    pub api: FakeApi,
+    keys: Keys,
+}
+
+/// A running operator. Dropping it is a SIGKILL: nothing is finished, nothing is written.
+pub struct Operator {
+    _tasks: Tasks,
+    readiness: Arc<Readiness>,
+}
+
+impl Operator {
+    /// Whether it calls itself ready.
+    pub fn ready(&self) -> bool {
+        self.readiness.pending().is_empty()
+    }
+}
+
+impl World {
+    /// Begins at noon.
+    pub fn new() -> World {
+        let api = FakeApi::new("2026-12-01T12:00:00Z".parse().unwrap());
+        api.on_review(|_| true);
+        api.with_controller_manager();
+        api.namespace(NAMESPACE, json!({"team": "payments"}));
+        api.service_account(NAMESPACE, "migrator", json!({}));
+        let rules = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]);
+        api.seed(json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+            "metadata": {"name": "stint-grantable"}, "rules": rules
+        }));
+        api.seed(json!({
+            "apiVersion": "stint.dev/v1alpha1", "kind": "AccessPolicy", "metadata": {"name": "jobs"},
+            "spec": {
+                "namespaceSelector": {"matchLabels": {"team": "payments"}},
+                "serviceAccounts": {"names": ["migrator"]},
+                "allow": {"rules": rules},
+                "limits": {"maxDuration": "24h"}
+            }
+        }));
+        let keys = Keys::new(&[7; KEY_LENGTH], None).unwrap();
+        World { api, keys }
+    }
+
+    /// Starts an operator, as a process of its own would.
+    pub fn operator(&self) -> Operator {
+        let clock: Arc<dyn Clock> = Arc::new(VirtualClock(self.api.clone()));
+        let client = self.api.client_as("system:serviceaccount:stint-system:stint", &[]);
+        let readiness = Arc::new(Readiness::new());
+        let metrics = Arc::new(Metrics::new());
+        let core = core("stint-grantable", "stint-system", &client, &clock, &metrics, &readiness);
+        *core.keys.write().unwrap_or_else(PoisonError::into_inner) = Some(self.keys.clone());
+        let mut tasks = Tasks::new();
+        core.spawn(&mut tasks, &CancellationToken::new(), Arc::new(Liveness::new()));
+        Operator { _tasks: tasks, readiness }
+    }
+
+    /// Puts a request into the cluster as if it had just been admitted.
+    pub fn admit(&self, name: &str, window: Value) {
+        let mut object = json!({
+            "apiVersion": "stint.dev/v1alpha1", "kind": "WorkloadAccess",
+            "metadata": {"name": name, "namespace": NAMESPACE, "generation": 1},
+            "spec": {
+                "serviceAccountRef": {"name": "migrator"},
+                "rules": [{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["a"], "verbs": ["get"]}],
+                "reason": "a test"
+            }
+        });
+        for (field, value) in window.as_object().unwrap() {
+            object["spec"][field] = value.clone();
+        }
+        let typed: WorkloadAccess = serde_json::from_value(object.clone()).unwrap();
+        let claims = Claims {
+            namespace: NAMESPACE.into(),
+            name: Some(name.into()),
+            generate_name: None,
+            spec_hash: spec_hash(&typed.spec),
+            requester: Requester { username: "alice".into(), uid: String::new(), groups: vec![] },
+            at: self.api.now(),
+        };
+        object["metadata"]["annotations"] = json!({"stint.dev/receipt": self.keys.sign(&claims)});
+        self.api.seed(object);
+    }
+
+    /// Lets virtual time pass.
+    pub async fn pass(&self, length: SignedDuration) {
+        tokio::time::sleep(Duration::try_from(length).unwrap()).await;
+    }
+
+    /// The reason of `Ready`.
+    pub fn reason(&self, name: &str) -> String {
+        let object = self.api.get("workloadaccesses", NAMESPACE, name).unwrap();
+        object["status"]["conditions"][0]["reason"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// How many bindings, Roles and Jobs there are.
+    pub fn made(&self) -> [usize; 3] {
+        ["rolebindings", "roles", "jobs"].map(|kind| self.api.list(kind, NAMESPACE).len())
+    }
+
+    /// Watches over the invariant for ever: no binding more than `slack` outside the window that it names itself, and
+    /// none without its deadline.
+    pub async fn guard(&self, slack: SignedDuration) {
+        loop {
+            for binding in self.api.list("rolebindings", NAMESPACE) {
+                let end = binding["metadata"]["annotations"]["stint.dev/not-after"].as_str().unwrap();
+                let end: Timestamp = end.parse().unwrap();
+                assert!(self.api.now() <= end + slack, "a binding outlived {end} at {}", self.api.now());
+                let name = binding["metadata"]["name"].as_str().unwrap();
+                let owner = &binding["metadata"]["ownerReferences"][0]["uid"];
+                let job = self.api.get("jobs", NAMESPACE, name);
+                let held = job.is_some_and(|job| job["metadata"]["uid"] == *owner);
+                assert!(held || self.api.now() >= end, "a binding without its deadline");
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// Runs `life` while the invariant is watched.
+pub async fn guarded<T>(world: &World, life: impl Future<Output = T>) -> T {
+    // The Job's grace, its TTL and the garbage collector's pace.
+    let slack = SignedDuration::from_secs(8);
+    tokio::select! {
+        out = life => out,
+        () = world.guard(slack) => unreachable!("the guard never ends"),
+    }
+}
