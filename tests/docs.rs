@@ -222,3 +222,17 @@ fn each_example_triggers_its_code() {
     let all: BTreeSet<String> = entries().into_keys().collect();
     assert_eq!(&all - &by_spec, others);
 }
+
+#[test]
+fn every_test_that_the_architecture_page_names_exists() {
+    let page = std::fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    let named: BTreeSet<(&str, &str)> = page
+        .split('`')
+        .filter_map(|word| word.split_once(".rs::"))
+        .collect();
+    assert!(named.len() > 10, "{named:?}");
+    for (file, test) in named {
+        let source = std::fs::read_to_string(root().join(format!("{file}.rs"))).unwrap();
+        assert!(source.contains(&format!("fn {test}(")), "{file}: {test}");
+    }
+}
