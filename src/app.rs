@@ -67,7 +67,7 @@ pub enum Error {
 pub async fn run(cli: Cli) -> Result<(), Error> {
     match cli.command {
         Command::Crds => print_crds(),
-        Command::Run(args) => operator(args).await,
+        Command::Run(args) => operator(*args).await,
     }
 }
 

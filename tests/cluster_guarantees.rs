@@ -42,7 +42,13 @@ async fn binding_gone(team: &Team) -> Timestamp {
     let bindings: Api<RoleBinding> = Api::namespaced(team.stint.cluster().admin(), &team.namespace);
     let managed = ListParams::default().labels("stint.dev/grant");
     eventually("the binding is gone", async || {
-        bindings.list(&managed).await.ok()?.items.is_empty().then(Timestamp::now)
+        bindings
+            .list(&managed)
+            .await
+            .ok()?
+            .items
+            .is_empty()
+            .then(Timestamp::now)
     })
     .await
 }
@@ -55,7 +61,10 @@ async fn kubernetes_itself_ends_a_grant_while_the_operator_is_dead() {
     let not_after = granted.status.unwrap().not_after.unwrap().0;
     let gone = binding_gone(&team).await;
     assert!(gone >= not_after, "ended early");
-    eprintln!("without the operator the grant ended {} after notAfter", gone.duration_since(not_after));
+    eprintln!(
+        "without the operator the grant ended {} after notAfter",
+        gone.duration_since(not_after)
+    );
     team.stint.start().await;
     team.becomes("orphaned", "Expired").await;
 }
@@ -68,7 +77,10 @@ async fn an_operator_that_comes_back_ends_what_is_overdue_before_it_is_ready() {
     team.stint.kill().await;
     cluster.stop_controller_manager().await.unwrap();
     let not_after = granted.status.unwrap().not_after.unwrap().0;
-    eventually("the deadline has passed", async || (Timestamp::now() > not_after).then_some(())).await;
+    eventually("the deadline has passed", async || {
+        (Timestamp::now() > not_after).then_some(())
+    })
+    .await;
     assert_eq!(team.bindings().await.len(), 1, "nobody was there to end it");
     team.stint.start().await;
     assert!(team.bindings().await.is_empty(), "ready means swept");
@@ -80,7 +92,10 @@ async fn deleting_the_request_ends_access_while_the_operator_is_dead() {
     let (team, _alone) = alone().await;
     team.granted(&team.request("deleted", "1h")).await;
     team.stint.kill().await;
-    team.requests(User::Alice).delete("deleted", &DeleteParams::default()).await.unwrap();
+    team.requests(User::Alice)
+        .delete("deleted", &DeleteParams::default())
+        .await
+        .unwrap();
     binding_gone(&team).await;
     team.stint.start().await;
 }
@@ -90,7 +105,11 @@ async fn no_request_is_stored_while_the_webhook_is_down() {
     let (team, _alone) = alone().await;
     team.stint.kill().await;
     let api = team.requests(User::Alice);
-    let text = message(api.create(&PostParams::default(), &team.request("unseen", "1h")).await.unwrap_err());
+    let text = message(
+        api.create(&PostParams::default(), &team.request("unseen", "1h"))
+            .await
+            .unwrap_err(),
+    );
     assert!(text.contains("failed calling webhook"), "{text}");
     team.stint.start().await;
 }
@@ -112,8 +131,14 @@ impl Unhooked {
             validating: validating.get("stint").await.unwrap(),
             team,
         };
-        mutating.delete("stint", &DeleteParams::default()).await.unwrap();
-        validating.delete("stint", &DeleteParams::default()).await.unwrap();
+        mutating
+            .delete("stint", &DeleteParams::default())
+            .await
+            .unwrap();
+        validating
+            .delete("stint", &DeleteParams::default())
+            .await
+            .unwrap();
         unhooked.stored(&unhooked.team.request("probe", "1h")).await;
         unhooked
     }
@@ -123,9 +148,12 @@ impl Unhooked {
         let api = self.team.requests(User::Alice);
         eventually("a request is stored without review", async || {
             let made = api.create(&PostParams::default(), request).await.ok()?;
-            let stamped = made.annotations().get("stint.dev/receipt") != request.annotations().get("stint.dev/receipt");
+            let stamped = made.annotations().get("stint.dev/receipt")
+                != request.annotations().get("stint.dev/receipt");
             if stamped {
-                api.delete(&made.name_any(), &DeleteParams::default()).await.unwrap();
+                api.delete(&made.name_any(), &DeleteParams::default())
+                    .await
+                    .unwrap();
                 return None;
             }
             Some(made)
@@ -139,12 +167,23 @@ impl Unhooked {
         self.validating.metadata.resource_version = None;
         let mutating: Api<MutatingWebhookConfiguration> = Api::all(admin.clone());
         let validating: Api<ValidatingWebhookConfiguration> = Api::all(admin);
-        mutating.create(&PostParams::default(), &self.mutating).await.unwrap();
-        validating.create(&PostParams::default(), &self.validating).await.unwrap();
+        mutating
+            .create(&PostParams::default(), &self.mutating)
+            .await
+            .unwrap();
+        validating
+            .create(&PostParams::default(), &self.validating)
+            .await
+            .unwrap();
         let api = self.team.requests(User::Bob);
-        let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+        let dry_run = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
         eventually("the webhook refuses again", async || {
-            api.create(&dry_run, &self.team.request("bobs", "1h")).await.err()
+            api.create(&dry_run, &self.team.request("bobs", "1h"))
+                .await
+                .err()
         })
         .await;
     }
@@ -159,7 +198,8 @@ async fn what_skipped_admission_never_becomes_access() {
     let team = &unhooked.team;
     let carrying = |name: &str, receipt: &str| {
         let mut request = team.request(name, "1h");
-        request.metadata.annotations = Some([("stint.dev/receipt".to_owned(), receipt.to_owned())].into());
+        request.metadata.annotations =
+            Some([("stint.dev/receipt".to_owned(), receipt.to_owned())].into());
         request
     };
     let (head, mac) = receipt.rsplit_once('.').unwrap();
@@ -188,10 +228,17 @@ async fn the_schema_refuses_even_without_the_webhook(#[case] changes: Value, #[c
     let unhooked = Unhooked::new(team).await;
     let team = &unhooked.team;
     let kind = kube::core::ApiResource::erase::<WorkloadAccess>(&());
-    let api: Api<kube::core::DynamicObject> =
-        Api::namespaced_with(team.stint.cluster().user(User::Alice), &team.namespace, &kind);
+    let api: Api<kube::core::DynamicObject> = Api::namespaced_with(
+        team.stint.cluster().user(User::Alice),
+        &team.namespace,
+        &kind,
+    );
     let object = serde_json::from_value(team.raw_request("bad", changes)).unwrap();
-    let text = message(api.create(&PostParams::default(), &object).await.unwrap_err());
+    let text = message(
+        api.create(&PostParams::default(), &object)
+            .await
+            .unwrap_err(),
+    );
     assert!(text.contains(code) && !text.contains("webhook"), "{text}");
     unhooked.put_back().await;
 }
@@ -202,15 +249,21 @@ fn labelled(name: &str, mut rest: Value) -> Value {
 }
 
 fn job(parallelism: i32) -> Value {
-    labelled("stint-x-00000000", json!({"spec": {
-        "parallelism": parallelism, "completions": 1,
-        "activeDeadlineSeconds": 3600, "ttlSecondsAfterFinished": 0,
-        "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}
-    }}))
+    labelled(
+        "stint-x-00000000",
+        json!({"spec": {
+            "parallelism": parallelism, "completions": 1,
+            "activeDeadlineSeconds": 3600, "ttlSecondsAfterFinished": 0,
+            "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}
+        }}),
+    )
 }
 
 fn role(group: &str, resource: &str, verb: &str) -> Value {
-    labelled("stint-x-00000000", json!({"rules": [{"apiGroups": [group], "resources": [resource], "verbs": [verb]}]}))
+    labelled(
+        "stint-x-00000000",
+        json!({"rules": [{"apiGroups": [group], "resources": [resource], "verbs": [verb]}]}),
+    )
 }
 
 #[tokio::test]
@@ -220,46 +273,104 @@ async fn the_operators_own_account_cannot_exceed_its_ceiling() {
     let roles: Api<Role> = Api::namespaced(operator.clone(), &team.namespace);
     let refused_role = async |value: Value| {
         let role = serde_json::from_value(value).unwrap();
-        message(roles.create(&PostParams::default(), &role).await.unwrap_err())
+        message(
+            roles
+                .create(&PostParams::default(), &role)
+                .await
+                .unwrap_err(),
+        )
     };
     let beyond = "attempting to grant RBAC permissions not currently held";
-    assert!(refused_role(role("", "secrets", "get")).await.contains(beyond));
-    assert!(refused_role(role("", "nodes", "get")).await.contains(beyond));
-    assert!(refused_role(role("rbac.authorization.k8s.io", "roles", "create")).await.contains("must not name the API groups"));
-    assert!(refused_role(role("stint.dev", "workloadaccesses", "get")).await.contains("must not name the API groups"));
-    assert!(refused_role(role("batch", "jobs", "create")).await.contains("must not allow creating"));
-    assert!(refused_role(role("", "configmaps", "get")).await.contains("must be owned by the deadline Job"));
+    assert!(
+        refused_role(role("", "secrets", "get"))
+            .await
+            .contains(beyond)
+    );
+    assert!(
+        refused_role(role("", "nodes", "get"))
+            .await
+            .contains(beyond)
+    );
+    assert!(
+        refused_role(role("rbac.authorization.k8s.io", "roles", "create"))
+            .await
+            .contains("must not name the API groups")
+    );
+    assert!(
+        refused_role(role("stint.dev", "workloadaccesses", "get"))
+            .await
+            .contains("must not name the API groups")
+    );
+    assert!(
+        refused_role(role("batch", "jobs", "create"))
+            .await
+            .contains("must not allow creating")
+    );
+    assert!(
+        refused_role(role("", "configmaps", "get"))
+            .await
+            .contains("must be owned by the deadline Job")
+    );
     let unlabelled = json!({"metadata": {"name": "x"}, "rules": []});
-    assert!(refused_role(unlabelled).await.contains("label stint.dev/grant"));
+    assert!(
+        refused_role(unlabelled)
+            .await
+            .contains("label stint.dev/grant")
+    );
 
     let jobs: Api<Job> = Api::namespaced(operator.clone(), &team.namespace);
     let running = serde_json::from_value(job(1)).unwrap();
-    let text = message(jobs.create(&PostParams::default(), &running).await.unwrap_err());
+    let text = message(
+        jobs.create(&PostParams::default(), &running)
+            .await
+            .unwrap_err(),
+    );
     assert!(text.contains("parallelism 0"), "{text}");
     let mut endless = job(0);
     endless["spec"]["activeDeadlineSeconds"] = Value::Null;
     let endless = serde_json::from_value(endless).unwrap();
-    let text = message(jobs.create(&PostParams::default(), &endless).await.unwrap_err());
+    let text = message(
+        jobs.create(&PostParams::default(), &endless)
+            .await
+            .unwrap_err(),
+    );
     assert!(text.contains("must count down"), "{text}");
     let idle = serde_json::from_value(job(0)).unwrap();
     jobs.create(&PostParams::default(), &idle).await.unwrap();
     let start = Patch::Merge(json!({"spec": {"parallelism": 1}}));
-    let text = message(jobs.patch("stint-x-00000000", &PatchParams::default(), &start).await.unwrap_err());
+    let text = message(
+        jobs.patch("stint-x-00000000", &PatchParams::default(), &start)
+            .await
+            .unwrap_err(),
+    );
     assert!(text.contains("parallelism 0"), "{text}");
 
     let cluster_bindings: Api<ClusterRoleBinding> = Api::all(operator.clone());
     let binding = json!({"metadata": {"name": "x"}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"}});
     let binding = serde_json::from_value(binding).unwrap();
-    let text = message(cluster_bindings.create(&PostParams::default(), &binding).await.unwrap_err());
+    let text = message(
+        cluster_bindings
+            .create(&PostParams::default(), &binding)
+            .await
+            .unwrap_err(),
+    );
     assert!(text.contains("forbidden"), "{text}");
 
     let bindings: Api<RoleBinding> = Api::namespaced(operator.clone(), &team.namespace);
-    let to_admin = labelled("stint-x-00000000", json!({
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
-        "subjects": [{"kind": "ServiceAccount", "name": "migrator", "namespace": team.namespace}]
-    }));
+    let to_admin = labelled(
+        "stint-x-00000000",
+        json!({
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+            "subjects": [{"kind": "ServiceAccount", "name": "migrator", "namespace": team.namespace}]
+        }),
+    );
     let to_admin = serde_json::from_value(to_admin).unwrap();
-    assert!(bindings.create(&PostParams::default(), &to_admin).await.is_err());
+    assert!(
+        bindings
+            .create(&PostParams::default(), &to_admin)
+            .await
+            .is_err()
+    );
 
     let secrets: Api<Secret> = Api::namespaced(operator.clone(), &team.namespace);
     assert!(message(secrets.list(&ListParams::default()).await.unwrap_err()).contains("forbidden"));
@@ -284,25 +395,53 @@ async fn what_stint_made_is_changed_by_nobody_else() {
     let params = PatchParams::default();
     let merge = |value: Value| Patch::Merge(value);
     let subject = json!({"subjects": [{"kind": "ServiceAccount", "name": "other", "namespace": team.namespace}]});
-    refused(bindings.patch(&name, &params, &merge(subject)).await.map(drop));
+    refused(
+        bindings
+            .patch(&name, &params, &merge(subject))
+            .await
+            .map(drop),
+    );
     let unlabelled = json!({"metadata": {"labels": {"stint.dev/grant": null}}});
-    refused(bindings.patch(&name, &params, &merge(unlabelled)).await.map(drop));
+    refused(
+        bindings
+            .patch(&name, &params, &merge(unlabelled))
+            .await
+            .map(drop),
+    );
     let unowned = json!({"metadata": {"ownerReferences": null}});
-    refused(bindings.patch(&name, &params, &merge(unowned)).await.map(drop));
+    refused(
+        bindings
+            .patch(&name, &params, &merge(unowned))
+            .await
+            .map(drop),
+    );
     let wider = json!({"rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]});
     refused(roles.patch(&name, &params, &merge(wider)).await.map(drop));
     let later = json!({"spec": {"activeDeadlineSeconds": 999_999}});
     refused(jobs.patch(&name, &params, &merge(later)).await.map(drop));
     let planted = serde_json::from_value(role("", "configmaps", "get")).unwrap();
-    refused(roles.create(&PostParams::default(), &planted).await.map(drop));
+    refused(
+        roles
+            .create(&PostParams::default(), &planted)
+            .await
+            .map(drop),
+    );
     let second = json!({
         "metadata": {"name": "mine-too"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
         "subjects": [{"kind": "ServiceAccount", "name": "other", "namespace": team.namespace}]
     });
     let second = serde_json::from_value(second).unwrap();
-    refused(bindings.create(&PostParams::default(), &second).await.map(drop));
-    let orphan = DeleteParams { propagation_policy: Some(kube::api::PropagationPolicy::Orphan), ..DeleteParams::default() };
+    refused(
+        bindings
+            .create(&PostParams::default(), &second)
+            .await
+            .map(drop),
+    );
+    let orphan = DeleteParams {
+        propagation_policy: Some(kube::api::PropagationPolicy::Orphan),
+        ..DeleteParams::default()
+    };
     refused(jobs.delete(&name, &orphan).await.map(drop));
     // For batch/v1 Jobs no option means orphan.
     refused(jobs.delete(&name, &DeleteParams::default()).await.map(drop));
@@ -314,12 +453,25 @@ async fn the_admission_policies_have_no_type_errors() {
     let (team, _alone) = alone().await;
     use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(team.stint.cluster().admin());
-    for name in ["stint-deadline-jobs", "stint-managed", "stint-generated-roles", "stint-orphans"] {
+    for name in [
+        "stint-deadline-jobs",
+        "stint-managed",
+        "stint-generated-roles",
+        "stint-orphans",
+    ] {
         let status = eventually("the policy was type-checked", async || {
-            policies.get(name).await.unwrap().status.filter(|s| s.observed_generation.is_some())
+            policies
+                .get(name)
+                .await
+                .unwrap()
+                .status
+                .filter(|s| s.observed_generation.is_some())
         })
         .await;
-        let warnings = status.type_checking.and_then(|t| t.expression_warnings).unwrap_or_default();
+        let warnings = status
+            .type_checking
+            .and_then(|t| t.expression_warnings)
+            .unwrap_or_default();
         assert!(warnings.is_empty(), "{name}: {warnings:#?}");
     }
 }

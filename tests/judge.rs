@@ -80,7 +80,7 @@ fn facts() -> Facts {
         }),
         role: RoleFacts::NotReferenced,
         policies: vec![(compiled(policy()), true)],
-        broken_policies: vec![],
+        broken_policies: 0,
         ceiling: Some(Arc::new(Ceiling::compile(&ceiling))),
         active_others: 0,
         live: None,

@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.rules) != has(self.roleRef)")
-        .message("exactly one of `rules` and `roleRef` must be set"),
+        .message("exactly one of `rules` and `roleRef` must be set [WA-RULES]"),
     validation = Rule::new("has(self.notAfter) || has(self.duration)")
         .message("must set `notAfter` or `duration` [WA-NO-EXPIRY]"),
     validation = Rule::new("!(has(self.notAfter) && has(self.duration))")
@@ -99,7 +99,7 @@ pub struct WorkloadAccessSpec {
 
     /// Why the account needs the rights; kept with the grant for whoever reviews it.
     #[schemars(length(min = 1, max = 1024))]
-    #[x_kube(validation = Rule::new("self.trim().size() > 0").message("must say why the rights are needed"))]
+    #[x_kube(validation = Rule::new("self.trim().size() > 0").message("must say why the rights are needed [WA-NO-REASON]"))]
     pub reason: String,
 
     /// Reference to the change or incident, for example `CHG-1811`.
@@ -168,7 +168,8 @@ pub struct AccessRule {
     #[x_kube(
         merge_strategy = ListMerge::Set,
         validation = Rule::new("self.all(v, v != '*')").message("must list resources by name [OB-W02]"),
-        validation = Rule::new("self.all(v, v == '*' || !v.contains('*'))").message("must list subresources by name, as in `deployments/scale` [OB-W05]")
+        validation = Rule::new("self.all(v, !v.startsWith('*/') || v == '*/*')").message("must list subresources by name, as in `deployments/scale` [OB-W05]"),
+        validation = Rule::new("self.all(v, v == '*' || (v.startsWith('*/') && v != '*/*') || !v.contains('*'))").message("must list subresources by name, as in `deployments/scale`; nothing matches this one [OB-R03]")
     )]
     pub resources: Vec<String>,
 

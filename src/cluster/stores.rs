@@ -64,8 +64,23 @@ pub struct Stores {
     /// Accounts, metadata only.
     pub accounts: Store<PartialObjectMeta<ServiceAccount>>,
     bindings: RwLock<Bindings>,
-    policies: RwLock<BTreeMap<String, Result<Arc<Policy>, String>>>,
-    ceiling: RwLock<Option<Arc<Ceiling>>>,
+    policies: RwLock<Policies>,
+    ceiling: RwLock<Ceilings>,
+}
+
+/// Policies by name; what cannot be compiled says why. A new list replaces the old one only when it is whole: a policy
+/// that is merely not listed yet must not end its grants.
+#[derive(Default)]
+struct Policies {
+    now: BTreeMap<String, Result<Arc<Policy>, String>>,
+    listing: BTreeMap<String, Result<Arc<Policy>, String>>,
+}
+
+/// The ceiling, if its ClusterRole exists; replaced by a new list only when that is whole.
+#[derive(Default)]
+struct Ceilings {
+    now: Option<Arc<Ceiling>>,
+    listing: Option<Arc<Ceiling>>,
 }
 
 /// A watch that never ends by itself.
@@ -157,15 +172,15 @@ impl Stores {
         (stores, watches)
     }
 
-    /// Policies that can be used, and the names of those that cannot.
-    pub fn policies(&self) -> (Vec<Arc<Policy>>, Vec<String>) {
+    /// Policies that can be used, and how many there are that cannot.
+    pub fn policies(&self) -> (Vec<Arc<Policy>>, usize) {
         let policies = self.policies.read().unwrap_or_else(PoisonError::into_inner);
-        let usable = policies.values().filter_map(|p| p.as_ref().ok().cloned());
-        let broken = policies
-            .iter()
-            .filter(|(_, p)| p.is_err())
-            .map(|(name, _)| name.clone());
-        (usable.collect(), broken.collect())
+        let usable = policies
+            .now
+            .values()
+            .filter_map(|p| p.as_ref().ok().cloned());
+        let broken = policies.now.values().filter(|p| p.is_err()).count();
+        (usable.collect(), broken)
     }
 
     /// What Stint may hand out, if the ClusterRole that says so exists.
@@ -173,6 +188,7 @@ impl Stores {
         self.ceiling
             .read()
             .unwrap_or_else(PoisonError::into_inner)
+            .now
             .clone()
     }
 
@@ -196,27 +212,7 @@ impl Stores {
             .is_some_and(|a| a.uid().as_deref() == Some(uid))
     }
 
-    fn keep_policy(&self, object: &DeserializeGuard<AccessPolicy>) {
-        let policy = match &object.0 {
-            Ok(policy) => Policy::compile(policy).map(Arc::new),
-            Err(invalid) => Err(invalid.error.clone()),
-        };
-        if let Err(why) = &policy {
-            tracing::warn!(
-                policy = object.name_any(),
-                why,
-                "policy cannot be used and admits nothing"
-            );
-        }
-        self.write_policies(|all| {
-            all.insert(object.name_any(), policy);
-        });
-    }
-
-    fn write_policies(
-        &self,
-        change: impl FnOnce(&mut BTreeMap<String, Result<Arc<Policy>, String>>),
-    ) {
+    fn change_policies(&self, change: impl FnOnce(&mut Policies)) {
         change(
             &mut self
                 .policies
@@ -225,13 +221,32 @@ impl Stores {
         );
     }
 
-    fn set_ceiling(&self, role: Option<&ClusterRole>) {
-        let rules = |role: &ClusterRole| -> Vec<Rule> {
-            role.rules.iter().flatten().map(Rule::from).collect()
-        };
-        let ceiling = role.map(|role| Arc::new(Ceiling::compile(&rules(role))));
-        *self.ceiling.write().unwrap_or_else(PoisonError::into_inner) = ceiling;
+    fn change_ceiling(&self, change: impl FnOnce(&mut Ceilings)) {
+        change(&mut self.ceiling.write().unwrap_or_else(PoisonError::into_inner));
     }
+}
+
+fn compile_policy(object: &DeserializeGuard<AccessPolicy>) -> Result<Arc<Policy>, String> {
+    let policy = match &object.0 {
+        Ok(policy) => Policy::compile(policy).map(Arc::new),
+        Err(invalid) => Err(invalid.error.clone()),
+    };
+    if let Err(why) = &policy {
+        let name = object.name_any();
+        tracing::warn!(
+            policy = name,
+            why,
+            "policy cannot be used and admits nothing"
+        );
+    }
+    policy
+}
+
+/// A ceiling without rules is not known yet: an aggregated ClusterRole is empty until Kubernetes has filled it, also for a
+/// moment after it was applied again (kubernetes#118648).
+fn compile_ceiling(role: &ClusterRole) -> Option<Arc<Ceiling>> {
+    let rules: Vec<Rule> = role.rules.iter().flatten().map(Rule::from).collect();
+    (!rules.is_empty()).then(|| Arc::new(Ceiling::compile(&rules)))
 }
 
 struct Start<'a> {
@@ -316,18 +331,25 @@ fn on_access(listener: &Listener) -> On<GuardedAccess> {
 
 fn on_policy(stores: &Arc<Stores>, listener: &Listener) -> On<DeserializeGuard<AccessPolicy>> {
     let (stores, tell) = (Arc::clone(stores), Arc::clone(listener));
-    Box::new(move |event| match event {
-        Event::Init => stores.write_policies(BTreeMap::clear),
-        Event::InitApply(object) => stores.keep_policy(object),
-        Event::InitDone => tell(Change::Everything),
-        Event::Apply(object) => {
-            stores.keep_policy(object);
-            tell(Change::Everything);
-        }
-        Event::Delete(object) => {
-            stores.write_policies(|all| {
-                all.remove(&object.name_any());
-            });
+    Box::new(move |event| {
+        stores.change_policies(|policies| match event {
+            Event::Init => policies.listing.clear(),
+            Event::InitApply(object) => {
+                policies
+                    .listing
+                    .insert(object.name_any(), compile_policy(object));
+            }
+            Event::InitDone => policies.now = std::mem::take(&mut policies.listing),
+            Event::Apply(object) => {
+                policies
+                    .now
+                    .insert(object.name_any(), compile_policy(object));
+            }
+            Event::Delete(object) => {
+                policies.now.remove(&object.name_any());
+            }
+        });
+        if !matches!(event, Event::Init | Event::InitApply(_)) {
             tell(Change::Everything);
         }
     })
@@ -336,12 +358,14 @@ fn on_policy(stores: &Arc<Stores>, listener: &Listener) -> On<DeserializeGuard<A
 fn on_ceiling(stores: &Arc<Stores>, listener: &Listener) -> On<ClusterRole> {
     let (stores, tell) = (Arc::clone(stores), Arc::clone(listener));
     Box::new(move |event| {
-        match event {
-            Event::Init | Event::Delete(_) => stores.set_ceiling(None),
-            Event::Apply(role) | Event::InitApply(role) => stores.set_ceiling(Some(role)),
-            Event::InitDone => {}
-        }
-        if !matches!(event, Event::Init) {
+        stores.change_ceiling(|ceiling| match event {
+            Event::Init => ceiling.listing = None,
+            Event::InitApply(role) => ceiling.listing = compile_ceiling(role),
+            Event::InitDone => ceiling.now = ceiling.listing.take(),
+            Event::Apply(role) => ceiling.now = compile_ceiling(role),
+            Event::Delete(_) => ceiling.now = None,
+        });
+        if !matches!(event, Event::Init | Event::InitApply(_)) {
             tell(Change::Everything);
         }
     })

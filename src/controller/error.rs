@@ -14,9 +14,6 @@ pub enum Error {
     /// A write of the status.
     #[error("could not write the status: {0}")]
     Status(#[source] ApiError),
-    /// An object of ours carries the name of a grant's object.
-    #[error("a {0} with the grant's name exists that Stint did not make; delete it")]
-    Foreign(&'static str),
 }
 
 impl Error {
@@ -24,7 +21,6 @@ impl Error {
     pub fn category(&self) -> &'static str {
         match self {
             Self::Facts(error) | Self::Apply(error) | Self::Status(error) => error.category(),
-            Self::Foreign(_) => "Foreign",
         }
     }
 }

@@ -49,8 +49,15 @@ pub async fn reconcile(cached: Arc<GuardedAccess>, ctx: Arc<Context>) -> Result<
     let Some((object, observed)) = read(&cached, &ctx).await? else {
         return Ok(Action::await_change());
     };
+    let uid = object.uid().unwrap_or_default();
+    let taken = observed.foreign(&uid).map(name_taken);
+    let observed = observed.ours(&uid);
     let now = ctx.clock.now();
-    let (verdict, claims) = match guard(&object, &ctx) {
+    let guarded = match taken {
+        Some(violation) => Err(vec![violation]),
+        None => guard(&object, &ctx),
+    };
+    let (verdict, claims) = match guarded {
         Ok((grant, claims)) => (
             verdict(&object, &grant, &claims, &observed, &ctx).await?,
             Some(claims),
@@ -139,6 +146,19 @@ fn receipt_violation(message: &str) -> Vec<Violation> {
     )]
 }
 
+/// Nothing is granted through an object of somebody else, and it is not ours to delete.
+fn name_taken(kind: &'static str) -> Violation {
+    let message = format!(
+        "is taken: a {kind} with the name of the grant's own exists that Stint did not make; delete it, and ask again under another name"
+    );
+    Violation::new(
+        "WA-NAME-TAKEN",
+        "metadata.name",
+        Problem::Forbidden,
+        message,
+    )
+}
+
 async fn verdict(
     object: &WorkloadAccess,
     grant: &Grant,
@@ -146,9 +166,6 @@ async fn verdict(
     observed: &Observed,
     ctx: &Context,
 ) -> Result<Verdict, Error> {
-    if let Some(kind) = observed.foreign(grant.uid()) {
-        return Err(Error::Foreign(kind));
-    }
     let asked = Asked {
         by: claims.requester.clone(),
         at: claims.at,
@@ -207,7 +224,7 @@ impl Pass<'_> {
         }
     }
 
-    async fn grant(&self, approved: Approved) -> Result<Action, Error> {
+    async fn grant(&self, approved: Box<Approved>) -> Result<Action, Error> {
         let plan = plan::grant(&approved, self.observed, self.ctx.clock.now());
         match apply::grant(&self.ctx.client, plan, &approved, self.observed).await {
             Ok(applied) => {
@@ -238,7 +255,9 @@ impl Pass<'_> {
                 .map_err(Error::Apply)?;
             self.ctx.metrics.revoked(reason.as_str());
         }
-        if reason != EndReason::Deleted {
+        // Written once: what an ended grant says about its end stays as it was.
+        let told = self.object.status.as_ref().and_then(|s| s.end_reason);
+        if reason != EndReason::Deleted && told.is_none() {
             self.report(&Outcome::Ended(reason, why)).await?;
         }
         Ok(Action::await_change())

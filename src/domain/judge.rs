@@ -29,8 +29,8 @@ pub struct Facts {
     pub role: RoleFacts,
     /// Every policy that selects the namespace, and whether the requester may `use` it.
     pub policies: Vec<(Arc<Policy>, bool)>,
-    /// Policies that select nothing because they cannot be read, by name.
-    pub broken_policies: Vec<String>,
+    /// How many policies select nothing because they cannot be read.
+    pub broken_policies: usize,
     /// What Stint itself may hand out; unknown while the ceiling's ClusterRole cannot be read.
     pub ceiling: Option<Arc<Ceiling>>,
     /// Other live grants of the account.
@@ -82,7 +82,7 @@ pub struct Live {
 #[derive(Debug)]
 pub enum Verdict {
     /// May be materialised now.
-    Granted(Approved),
+    Granted(Box<Approved>),
     /// Nothing is wrong, but it is not time.
     NotYet {
         /// When to look again; unknown when it depends on an event.
@@ -159,15 +159,15 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
     if let Some((reason, why)) = over(grant, facts, not_after, now) {
         return Verdict::Over { reason, why };
     }
-    let Some(ceiling) = &facts.ceiling else {
-        let why = "the ClusterRole that says what Stint may grant cannot be read".into();
+    if facts.ceiling.is_none() && facts.live.is_none() {
+        let why = "the ClusterRole that says what Stint may grant is missing or empty".into();
         return Verdict::NotYet {
             until: None,
             why: NotYet::NotReady(why),
         };
-    };
+    }
     let mut wrong = Vec::new();
-    in_past(grant, facts, &mut wrong);
+    window(grant, facts, &mut wrong);
     let account = account(grant, facts, &mut wrong);
     let mut rules = granted_rules(grant, facts, &mut wrong);
     wrong.extend(catalogue_violations(grant, facts, &rules));
@@ -175,7 +175,11 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
         // Refused for its size already; nothing that costs time per atom may see it.
         rules.clear();
     }
-    beyond_ceiling(grant, &rules, ceiling, &mut wrong);
+    // A live grant passed it when it began, and the API server checked it then: a ceiling that cannot be read for a moment
+    // ends nothing.
+    if let Some(ceiling) = &facts.ceiling {
+        beyond_ceiling(grant, &rules, ceiling, &mut wrong);
+    }
     let policy = match admitting_policy(grant, facts, &rules, length(grant, facts, now)) {
         Ok(policy) => Some(policy),
         Err(refusals) => {
@@ -195,7 +199,7 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
         };
     }
     let rules = rules::canonical(&rules);
-    Verdict::Granted(Approved {
+    Verdict::Granted(Box::new(Approved {
         grant: grant.clone(),
         account_uid: account.uid.clone(),
         rules_hash: rules::hash(&rules),
@@ -203,7 +207,7 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
         not_after,
         policy: policy.stamp().clone(),
         requested_by: facts.requester.username.clone(),
-    })
+    }))
 }
 
 /// When access ends: as asked, and for a length from activation as the deadline Job recorded it then, never later than
@@ -281,7 +285,17 @@ fn over(
     None
 }
 
-fn in_past(grant: &Grant, facts: &Facts, wrong: &mut Vec<Violation>) {
+fn window(grant: &Grant, facts: &Facts, wrong: &mut Vec<Violation>) {
+    let latest = facts.requested_at.saturating_add(window::HARD_MAX);
+    if let (Some(from), Ok(latest)) = (grant.not_before(), latest)
+        && from > latest
+    {
+        let message = format!("must be at most {} ahead", window::show(window::HARD_MAX));
+        wrong.push(
+            Violation::new("WA-WINDOW", "spec.notBefore", Problem::Invalid, message)
+                .found(from.to_string()),
+        );
+    }
     if let End::At(at) = grant.end()
         && at <= facts.requested_at
     {
@@ -458,9 +472,9 @@ fn no_policy(grant: &Grant, facts: &Facts) -> String {
         "no AccessPolicy selects namespace '{}'; ask the security team for one",
         grant.namespace()
     );
-    if !facts.broken_policies.is_empty() {
-        let names = crate::domain::policy::list(&facts.broken_policies);
-        text.push_str(&format!("; not readable, so admitting nothing: {names}"));
+    if facts.broken_policies > 0 {
+        let count = facts.broken_policies;
+        text.push_str(&format!("; {count} cannot be read and so admit nothing"));
     }
     text
 }

@@ -71,19 +71,23 @@ pub struct Applied {
 }
 
 impl Observed {
-    /// Objects that carry the grant's name and not its label are somebody else's.
+    /// Without what carries the grant's name and not its label: that is somebody else's, and never touched.
+    pub fn ours(mut self, grant_uid: &str) -> Self {
+        self.job.take_if(|o| !is_of(&o.metadata, grant_uid));
+        self.role.take_if(|o| !is_of(&o.metadata, grant_uid));
+        self.binding.take_if(|o| !is_of(&o.metadata, grant_uid));
+        self
+    }
+
+    /// The kind of an object that carries the grant's name and not its label.
     pub fn foreign(&self, grant_uid: &str) -> Option<&'static str> {
-        let ours = |meta: &ObjectMeta| {
-            let label = meta.labels.as_ref().and_then(|l| l.get(names::GRANT));
-            label.is_some_and(|l| l == grant_uid)
-        };
         let found = [
             (self.job.as_ref().map(|o| &o.metadata), "Job"),
             (self.role.as_ref().map(|o| &o.metadata), "Role"),
             (self.binding.as_ref().map(|o| &o.metadata), "RoleBinding"),
         ];
         let foreign = |(meta, kind): (Option<&ObjectMeta>, &'static str)| {
-            meta.filter(|m| !ours(m)).map(|_| kind)
+            meta.filter(|m| !is_of(m, grant_uid)).map(|_| kind)
         };
         found.into_iter().find_map(foreign)
     }
@@ -105,6 +109,11 @@ impl Observed {
             },
         ))
     }
+}
+
+fn is_of(meta: &ObjectMeta, grant_uid: &str) -> bool {
+    let label = meta.labels.as_ref().and_then(|l| l.get(names::GRANT));
+    label.is_some_and(|l| l == grant_uid)
 }
 
 fn record(job: &Job) -> Option<Live> {

@@ -123,7 +123,10 @@ fn summary(outcome: &Outcome<'_>) -> Summary {
         // A grant that ended as it should has reached its desired state: kstatus must call it Current.
         Outcome::Ended(reason, why) => Summary {
             ready: true,
-            accepted: None,
+            accepted: match reason {
+                EndReason::PolicyWithdrawn | EndReason::Suspended => Some(false),
+                _ => None,
+            },
             reason: reason.as_str(),
             message: (*why).to_owned(),
             ..base

@@ -35,6 +35,8 @@ pub async fn run(api: FakeApi) {
             changed = changes.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(wait.max(Duration::from_millis(1))) => {}
         }
+        // Many changes of one moment are answered once, as the real controllers' work queues do.
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

@@ -1,0 +1,173 @@
+//! The chart, read as text: its page tells the truth, its CRDs are those of the code, its rights are narrow.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The longest default that the table of values shows.
+const LONGEST: usize = 100;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn values() -> Value {
+    serde_saphyr::from_str(&read("charts/stint/values.yaml")).unwrap()
+}
+
+/// Each `# --` comment of values.yaml with the path of the key below it.
+fn documented() -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut path: Vec<String> = Vec::new();
+    let mut comment = None;
+    for line in read("charts/stint/values.yaml").lines() {
+        let text = line.trim_start();
+        let depth = (line.len() - text.len()) / 2;
+        if let Some(meaning) = text.strip_prefix("# -- ") {
+            comment = Some(meaning.to_owned());
+        } else if let Some((key, _)) = text.split_once(':')
+            && key.bytes().all(|b| b.is_ascii_alphabetic())
+        {
+            path.truncate(depth);
+            path.push(key.to_owned());
+            if let Some(meaning) = comment.take() {
+                found.insert(path.join("."), meaning);
+            }
+        }
+    }
+    found
+}
+
+/// Paths of the values that are not maps.
+fn leaves(value: &Value, path: &str, found: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                let path = format!("{path}.{key}");
+                leaves(value, path.trim_start_matches('.'), found);
+            }
+        }
+        _ => found.push(path.to_owned()),
+    }
+}
+
+#[test]
+fn every_value_says_what_it_is_for() {
+    let documented = documented();
+    let mut all = Vec::new();
+    leaves(&values(), "", &mut all);
+    for leaf in all {
+        let said = |path: &String| leaf == *path || leaf.starts_with(&format!("{path}."));
+        assert!(documented.keys().any(said), "{leaf} has no `# --` comment");
+    }
+}
+
+#[test]
+fn the_table_of_values_is_values_yaml() {
+    let values = values();
+    let expected: Vec<String> = documented()
+        .into_iter()
+        .map(|(path, meaning)| {
+            let value = &values[path.split('.').next().unwrap()];
+            let value = path.split('.').skip(1).fold(value, |v, key| &v[key]);
+            let default = match value.to_string() {
+                long if long.len() > LONGEST => "see [values.yaml](values.yaml)".to_owned(),
+                short => format!("`{short}`"),
+            };
+            format!("| `{path}` | {default} | {meaning} |")
+        })
+        .collect();
+    let page = read("charts/stint/README.md");
+    let table = page.split("|---|---|---|\n").nth(1).unwrap();
+    let mut shown: Vec<&str> = table.lines().take_while(|l| l.starts_with('|')).collect();
+    shown.sort_unstable();
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn the_crds_of_the_chart_are_those_of_the_code() {
+    let output = Command::new(env!("CARGO_BIN_EXE_stint"))
+        .arg("crds")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let printed = String::from_utf8(output.stdout).unwrap();
+    for file in ["crds/stint.dev.yaml", "charts/stint/files/crds.yaml"] {
+        assert!(read(file) == printed, "{file} is stale: run `make chart`");
+    }
+}
+
+/// The documents of a template whose only expressions are names.
+fn documents(template: &str) -> Vec<Value> {
+    let text: String = read(template)
+        .lines()
+        .filter(|l| !l.starts_with("{{") && !l.contains("include \"stint.labels\""))
+        .map(|l| l.replace("{{ $name }}", "stint") + "\n")
+        .collect();
+    let text = text.replace("{{ .Release.Namespace }}", "stint-system");
+    assert!(!text.contains("{{"), "{template}: {text}");
+    text.split("---\n")
+        .map(|document| serde_saphyr::from_str(document).unwrap())
+        .collect()
+}
+
+/// Every word of a list of a rule.
+fn words<'a>(rules: &'a Value, list: &'a str) -> impl Iterator<Item = &'a str> {
+    let rules = rules.as_array().into_iter().flatten();
+    rules
+        .flat_map(move |rule| rule[list].as_array().into_iter().flatten())
+        .filter_map(Value::as_str)
+}
+
+fn assert_narrow(rules: &Value, what: &str) {
+    assert!(words(rules, "verbs").count() > 0, "{what} has no rules");
+    for verb in words(rules, "verbs") {
+        let grows = ["bind", "escalate", "approve", "sign"].contains(&verb);
+        assert!(!grows && !verb.starts_with("impersonate"), "{what}: {verb}");
+    }
+    for list in [
+        "apiGroups",
+        "resources",
+        "resourceNames",
+        "verbs",
+        "nonResourceURLs",
+    ] {
+        let wild = words(rules, list).find(|word| word.contains('*'));
+        assert_eq!(wild, None, "{what}: {list}");
+    }
+}
+
+#[test]
+fn the_operator_cannot_bind_escalate_impersonate_or_use_wildcards() {
+    let roles = documents("charts/stint/templates/rbac.yaml")
+        .into_iter()
+        .filter(|object| ["Role", "ClusterRole"].contains(&object["kind"].as_str().unwrap()));
+    let mut count = 0;
+    for role in roles {
+        assert_narrow(&role["rules"], role["kind"].as_str().unwrap());
+        count += 1;
+    }
+    assert_eq!(count, 2, "one ClusterRole and one Role");
+    assert_narrow(&values()["grantable"]["rules"], "the default ceiling");
+}
+
+#[test]
+fn the_operator_gets_rights_in_two_files_only() {
+    let mut binding = Vec::new();
+    for entry in std::fs::read_dir(root().join("charts/stint/templates")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let binds = |l: &str| ["kind: RoleBinding", "kind: ClusterRoleBinding"].contains(&l);
+        if text.lines().any(binds) {
+            binding.push(path.file_name().unwrap().to_string_lossy().into_owned());
+        }
+    }
+    binding.sort_unstable();
+    assert_eq!(binding, ["ceiling.yaml", "rbac.yaml"]);
+}
