@@ -25,7 +25,8 @@ help: ## Show this list
 
 .PHONY: demo
 demo: programs ## See a grant come, work and end in a real API server (KEEP=1 leaves it running)
-	KEEP=$(KEEP) cargo run --example demo
+	cargo build --bin stint --example demo
+	KEEP=$(KEEP) $(TARGET)/debug/examples/demo
 
 .PHONY: test
 test: programs ## Run every test, those with a real control plane included

@@ -70,13 +70,12 @@ async fn a_grant_gives_exactly_one_object_and_ends_on_time() {
     let bindings: Api<k8s_openapi::api::rbac::v1::RoleBinding> =
         Api::namespaced(team.stint.cluster().admin(), &team.namespace);
     let name = status.role_binding.unwrap().name;
-    eventually("the binding is gone", async || {
-        match bindings.get_opt(&name).await.unwrap() {
-            Some(_) => None,
-            None => Some(assert!(Timestamp::now() >= not_after, "ended early")),
-        }
+    let gone = eventually("the binding is gone", async || {
+        let found = bindings.get_opt(&name).await.ok()?;
+        found.is_none().then(Timestamp::now)
     })
     .await;
+    assert!(gone >= not_after, "ended early");
     eventually("access is gone", async || {
         (!team.may_get(&workload, "settings").await).then_some(())
     })

@@ -90,7 +90,7 @@ async fn refusal(path: &str, review: &Value) -> String {
 #[case::a_required_field_is_missing("reason", Value::Null, "missing field `reason`")]
 #[case::a_value_has_the_wrong_type("serviceAccountRef", json!("migrator"), "invalid type")]
 #[tokio::test]
-async fn what_cannot_be_read_is_refused_before_it_gets_a_receipt(
+async fn what_cannot_be_read_gets_no_receipt_and_is_refused(
     #[case] field: &str,
     #[case] value: Value,
     #[case] says: &str,
@@ -101,7 +101,12 @@ async fn what_cannot_be_read_is_refused_before_it_gets_a_receipt(
         Value::Null => drop(spec.remove(field)),
         value => drop(spec.insert(field.into(), value)),
     }
-    let text = refusal(MUTATE, &review("CREATE", object, Value::Null)).await;
+    let review = review("CREATE", object, Value::Null);
+    let body = Bytes::from(review.to_string());
+    let answer = admission().handle(MUTATE, body).await.unwrap();
+    let answer: Value = serde_json::from_slice(&answer).unwrap();
+    assert_eq!(answer["response"]["patch"], Value::Null, "no receipt");
+    let text = refusal(VALIDATE, &review).await;
     assert!(
         text.contains("[WA-DECODE]") && text.contains(says),
         "{text}"

@@ -15,7 +15,7 @@ use stint::domain::rules::Rule;
 
 /// Codes whose example is a state of the cluster or a call, not a spec that the judge refuses by itself. A test of its
 /// own triggers each of them.
-const NOT_BY_SPEC: [&str; 11] = [
+const NOT_BY_SPEC: [&str; 12] = [
     "WA-ACCOUNT-MISSING",
     "WA-DECODE",
     "WA-IMMUTABLE",
@@ -23,6 +23,7 @@ const NOT_BY_SPEC: [&str; 11] = [
     "WA-NO-POLICY",
     "WA-ORPHAN",
     "WA-RECEIPT",
+    "WA-NAME-TAKEN",
     "WA-REQUESTER",
     "WA-ROLE-MISSING",
     "WA-SUSPENDED",
@@ -163,7 +164,7 @@ fn setting() -> (Value, Facts) {
         }),
         role: RoleFacts::NotReferenced,
         policies: vec![(Arc::new(Policy::compile(&policy).unwrap()), true)],
-        broken_policies: vec![],
+        broken_policies: 0,
         ceiling: Some(Arc::new(Ceiling::compile(&ceiling))),
         active_others: 0,
         live: None,

@@ -348,3 +348,92 @@ async fn a_quota_that_refuses_the_deadline_leaves_no_binding() {
         "a request that cannot be activated does not wait for ever"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_list_of_policies_that_takes_long_ends_no_grant() {
+    let world = World::new();
+    let _operator = world.operator();
+    world.admit("a", json!({"duration": "1h"}));
+    world.pass(SECOND).await;
+    let slow = support::fake_api::Harm::Delay(Duration::from_secs(3));
+    world.api.harm(on("GET", "accesspolicies"), slow, None);
+    world.api.compact();
+    world.api.end_watches();
+    for _ in 0..20 {
+        world.pass(SignedDuration::from_millis(500)).await;
+        world.touch("a");
+    }
+    assert_eq!((world.reason("a"), world.made()[0]), ("Active".into(), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ceiling_that_is_missing_for_a_moment_ends_no_grant_and_begins_none() {
+    let world = World::new();
+    let _operator = world.operator();
+    world.admit("a", json!({"duration": "1h"}));
+    world.pass(SECOND).await;
+    let ceiling = world
+        .api
+        .remove("clusterroles", "", "stint-grantable")
+        .unwrap();
+    world.admit("b", json!({"duration": "1h"}));
+    world.pass(SECOND).await;
+    assert_eq!(
+        (world.reason("a"), world.reason("b")),
+        ("Active".into(), "NotReady".into())
+    );
+    let mut unfilled = ceiling.clone();
+    unfilled["rules"] = json!([]);
+    world.api.seed(unfilled);
+    world.pass(SECOND).await;
+    assert_eq!(
+        (world.reason("a"), world.reason("b")),
+        ("Active".into(), "NotReady".into())
+    );
+    world.api.seed(ceiling);
+    world.pass(SECOND).await;
+    assert_eq!(
+        (world.reason("a"), world.reason("b")),
+        ("Active".into(), "Active".into())
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_of_somebody_else_under_the_grants_name_ends_it() {
+    let world = World::new();
+    let _operator = world.operator();
+    world.admit("a", json!({"duration": "1h"}));
+    world.pass(SECOND).await;
+    let mut role = world.api.list("roles", NAMESPACE).remove(0);
+    world.api.remove(
+        "roles",
+        NAMESPACE,
+        role["metadata"]["name"].as_str().unwrap(),
+    );
+    role["metadata"]["labels"] = json!({});
+    role["metadata"]["ownerReferences"] = json!([]);
+    world.api.seed(role);
+    world.pass(SECOND).await;
+    world.touch("a");
+    world.pass(SECOND).await;
+    assert_eq!(
+        (world.reason("a"), world.made()),
+        ("Revoked".into(), [0, 1, 0])
+    );
+    let status = &world.api.get("workloadaccesses", NAMESPACE, "a").unwrap()["status"];
+    let message = status["conditions"][0]["message"].as_str().unwrap();
+    assert!(message.contains("WA-NAME-TAKEN"), "{message}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_reason_of_an_end_stays_as_it_was_told() {
+    let world = World::new();
+    let _operator = world.operator();
+    world.admit("a", json!({"duration": "10s"}));
+    world.pass(MINUTE).await;
+    world.touch("a");
+    world.pass(MINUTE).await;
+    let status = world.api.get("workloadaccesses", NAMESPACE, "a").unwrap()["status"].clone();
+    let message = status["conditions"][0]["message"].as_str().unwrap();
+    assert!(message.starts_with("access ended at"), "{message}");
+}

@@ -84,7 +84,7 @@ impl From<&EnvelopeRule> for Rule {
     }
 }
 
-/// A rule in one line for people: `get, patch deployments.apps 'billing-api'`.
+/// A rule in one line for people: `get, patch deployments.apps named billing-api`.
 impl std::fmt::Display for Rule {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} ", self.verbs.join(", "))?;
@@ -103,7 +103,7 @@ impl std::fmt::Display for Rule {
         let resources: Vec<String> = self.resources.iter().map(resource).collect();
         write!(f, "{}", resources.join(", "))?;
         if !self.resource_names.is_empty() {
-            write!(f, " '{}'", self.resource_names.join("', '"))?;
+            write!(f, " named {}", self.resource_names.join(", "))?;
         }
         Ok(())
     }

@@ -134,6 +134,14 @@ impl World {
         self.api.seed(object);
     }
 
+    /// Somebody labels the request, which brings it before the controller once more.
+    pub fn touch(&self, name: &str) {
+        let mut object = self.api.get("workloadaccesses", NAMESPACE, name).unwrap();
+        object["metadata"]["labels"]["touched"] =
+            self.api.now().as_millisecond().to_string().into();
+        self.api.seed(object);
+    }
+
     /// Lets virtual time pass.
     pub async fn pass(&self, length: SignedDuration) {
         tokio::time::sleep(Duration::try_from(length).unwrap()).await;
