@@ -311,6 +311,19 @@ async fn the_operators_own_account_cannot_exceed_its_ceiling() {
             .await
             .contains("must be owned by the deadline Job")
     );
+    // What the operator holds for its own work passes the escalation check, and still not the ceiling.
+    let owner = json!([{"apiVersion": "batch/v1", "kind": "Job", "name": "stint-x-00000000", "uid": "0000"}]);
+    for mut own in [
+        role("batch", "jobs", "delete"),
+        role("events.k8s.io", "events", "create"),
+    ] {
+        own["metadata"]["ownerReferences"] = owner.clone();
+        let text = refused_role(own).await;
+        assert!(
+            text.contains("must lie within the ClusterRole stint-grantable"),
+            "{text}"
+        );
+    }
     let unlabelled = json!({"metadata": {"name": "x"}, "rules": []});
     assert!(
         refused_role(unlabelled)
@@ -457,6 +470,7 @@ async fn the_admission_policies_have_no_type_errors() {
         "stint-deadline-jobs",
         "stint-managed",
         "stint-generated-roles",
+        "stint-ceiling",
         "stint-orphans",
     ] {
         let status = eventually("the policy was type-checked", async || {
