@@ -449,3 +449,31 @@ async fn metrics_count_what_happened() {
     }
     assert_eq!(team.stint.admin_get("/livez").await.unwrap().0, 200);
 }
+
+#[tokio::test]
+async fn requests_are_found_by_account_short_name_and_category() {
+    let team = team().await;
+    team.granted(&team.request("found", "1h")).await;
+    for args in [
+        vec![
+            "get",
+            "wa",
+            "-n",
+            &team.namespace,
+            "--field-selector=spec.serviceAccountRef.name=migrator",
+        ],
+        vec!["get", "stint", "-n", &team.namespace],
+    ] {
+        let (ok, text) = team.stint.kubectl(User::Admin, &args).await;
+        assert!(ok && text.contains("found "), "{args:?}: {text}");
+    }
+    let other = [
+        "get",
+        "wa",
+        "-n",
+        &team.namespace,
+        "--field-selector=spec.serviceAccountRef.name=other",
+    ];
+    let (ok, text) = team.stint.kubectl(User::Admin, &other).await;
+    assert!(ok && !text.contains("migrator"), "{text}");
+}

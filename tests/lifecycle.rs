@@ -437,3 +437,25 @@ async fn the_reason_of_an_end_stays_as_it_was_told() {
     let message = status["conditions"][0]["message"].as_str().unwrap();
     assert!(message.starts_with("access ended at"), "{message}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn of_two_requests_at_the_same_moment_one_gets_the_last_place() {
+    let world = World::new();
+    let mut policy = world.api.get("accesspolicies", "", "jobs").unwrap();
+    policy["spec"]["limits"] = json!({"maxDuration": "24h", "maxActivePerAccount": 1});
+    world.api.seed(policy);
+    for name in ["a", "b", "c"] {
+        world.admit(name, json!({"duration": "1h"}));
+    }
+    let _operator = world.operator();
+    world.pass(SECOND).await;
+    let active = |world: &World| {
+        ["a", "b", "c"]
+            .iter()
+            .filter(|n| world.reason(n) == "Active")
+            .count()
+    };
+    assert_eq!((active(&world), world.made()[0]), (1, 1));
+    world.pass(MINUTE * 5).await;
+    assert_eq!((active(&world), world.made()[0]), (1, 1));
+}
