@@ -344,6 +344,12 @@ async fn the_operators_own_account_cannot_exceed_its_ceiling() {
             .await
             .contains(beyond)
     );
+    assert!(
+        refused_role(role("", "configmaps", "get"))
+            .await
+            .contains("must be owned by the deadline Job")
+    );
+    // What the operator holds for its own work passes the escalation check, and still not the ceiling.
     let owner = json!([{"apiVersion": "batch/v1", "kind": "Job", "name": "stint-x-00000000", "uid": "0000"}]);
     for mut own in [
         role("batch", "jobs", "delete"),
