@@ -41,8 +41,13 @@ lint: rust ## Check format, lints, documentation, dependencies and the chart
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
-	@if cargo deny --version >/dev/null 2>&1; then set -x; cargo deny check; \
-	else echo "lint: cargo-deny is not installed, so dependencies are not checked ('cargo install cargo-deny' adds it)"; fi
+	@if ! cargo deny --version >/dev/null 2>&1; then \
+	  echo "lint: cargo-deny is not installed, so dependencies are not checked ('cargo install cargo-deny' adds it)"; \
+	else set -ex; \
+	  cargo deny --log-level error check bans licenses sources; \
+	  if cargo deny fetch db >/dev/null 2>&1; then cargo deny --log-level error check advisories; \
+	  else echo "lint: the advisory database cannot be reached, so advisories are not checked"; fi; \
+	fi
 	$(MAKE) --no-print-directory lint-chart
 
 .PHONY: lint-chart
