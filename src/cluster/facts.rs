@@ -3,8 +3,9 @@
 use crate::api::workload_access::{RoleKind, RoleReference, WorkloadAccess};
 use crate::cluster::stores::{GuardedAccess, Stores};
 use crate::cluster::{ApiError, authz, call};
+use crate::domain::facts::{AccountFacts, Facts, RoleFacts};
 use crate::domain::grant::{Account, Grant, Source};
-use crate::domain::judge::{AccountFacts, Facts, RoleFacts, is_cluster_namespace};
+use crate::domain::judge::is_cluster_namespace;
 use crate::domain::plan::Observed;
 use crate::domain::policy::{Labels, Policy};
 use crate::domain::receipt::Requester;

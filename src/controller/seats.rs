@@ -1,7 +1,8 @@
 //! Counts the grants of an account so that two requests decided at the same moment cannot both take the last place.
 
+use crate::domain::facts::Facts;
 use crate::domain::grant::Grant;
-use crate::domain::judge::{Facts, Verdict, judge};
+use crate::domain::judge::{Verdict, judge};
 use jiff::Timestamp;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};

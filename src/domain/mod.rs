@@ -3,6 +3,7 @@
 pub mod catalogue;
 pub mod covers;
 pub mod desired;
+pub mod facts;
 pub mod grant;
 mod hygiene;
 pub mod judge;

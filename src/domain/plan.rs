@@ -4,7 +4,8 @@
 use crate::api::names;
 use crate::api::workload_access::{ObjectStamp, WorkloadAccess, WorkloadAccessStatus};
 use crate::domain::desired;
-use crate::domain::judge::{Approved, Live};
+use crate::domain::facts::Live;
+use crate::domain::judge::Approved;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
