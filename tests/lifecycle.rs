@@ -459,3 +459,27 @@ async fn of_two_requests_at_the_same_moment_one_gets_the_last_place() {
     world.pass(MINUTE * 5).await;
     assert_eq!((active(&world), world.made()[0]), (1, 1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_binding_whose_request_is_gone_is_revoked_although_nobody_said_so() {
+    let world = World::new();
+    let _operator = world.operator();
+    world.admit("a", json!({"duration": "1h"}));
+    world.pass(SECOND).await;
+    let mut binding = world.api.list("rolebindings", NAMESPACE).remove(0);
+    let meta = binding["metadata"].as_object_mut().unwrap();
+    for field in ["uid", "resourceVersion", "ownerReferences"] {
+        meta.remove(field);
+    }
+    meta.insert("name".into(), json!("stint-stray-00000000"));
+    meta["labels"]["stint.dev/grant"] = json!("00000000");
+    meta["annotations"]["stint.dev/workload-access"] = json!("stray");
+    world.api.seed(binding);
+    world.pass(SECOND).await;
+    assert_eq!(
+        world.made()[0],
+        1,
+        "the stray binding is gone, the good one stays"
+    );
+    assert_eq!(world.reason("a"), "Active");
+}

@@ -89,6 +89,10 @@ async fn dispatch(
         while let Some(change) = next {
             match change {
                 Change::Everything => everything = true,
+                Change::Binding(binding, Presence::Present) => {
+                    expiry.watch(binding.clone());
+                    confirm(&binding, stores, expiry, context).await;
+                }
                 other => react(other, stores, expiry, context, &queue),
             }
             next = changes.try_recv().ok();
@@ -129,9 +133,9 @@ fn react(
                 account_of(access).as_deref() == Some(&key)
             });
         }
-        Change::Binding(binding, Presence::Present) => expiry.watch(binding),
         Change::Binding(binding, Presence::Gone) => expiry.forget(&binding.uid),
-        Change::Everything => {}
+        // Both are answered in `dispatch`, since they may need a read.
+        Change::Binding(_, Presence::Present) | Change::Everything => {}
     }
 }
 
@@ -158,22 +162,30 @@ fn enqueue(
     }
 }
 
-/// Brings the deadline queue in line with whole lists: forgets bindings that went unseen, and revokes those whose
-/// request or account went unseen. Each such absence is confirmed by a live read, since two watches can be of
-/// different age.
+/// Brings the deadline queue in line with whole lists: forgets what went unseen, and revokes bindings whose request or
+/// account went unseen.
 async fn resync(stores: &Stores, expiry: &Expiry, context: &Context) {
     let bindings = stores.bindings();
     let live: HashSet<String> = bindings.iter().map(|b| b.uid.clone()).collect();
     expiry.retain(&live);
+    let accesses = stores.accesses.state();
+    let known = accesses.iter().filter_map(|access| access.uid()).collect();
+    context.seats.retain(&known);
     for binding in bindings {
         expiry.watch(binding.clone());
-        let known = |name: &String| stores.has_access(&binding.namespace, name, &binding.grant);
-        if !binding.access.as_ref().is_some_and(known) && orphaned(&binding, context).await {
-            expiry.revoke(Cause::Orphaned, |b| b.uid == binding.uid);
-        }
-        if !account_known(stores, &binding) && account_changed(&binding, context).await {
-            expiry.revoke(Cause::Identity, |b| b.uid == binding.uid);
-        }
+        confirm(&binding, stores, expiry, context).await;
+    }
+}
+
+/// Revokes a binding whose request or account is gone, also when that was heard of before the binding itself. An absence
+/// in a local copy is confirmed by a live read, since two watches can be of different age.
+async fn confirm(binding: &Binding, stores: &Stores, expiry: &Expiry, context: &Context) {
+    let known = |name: &String| stores.has_access(&binding.namespace, name, &binding.grant);
+    if !binding.access.as_ref().is_some_and(known) && orphaned(binding, context).await {
+        expiry.revoke(Cause::Orphaned, |b| b.uid == binding.uid);
+    }
+    if !account_known(stores, binding) && account_changed(binding, context).await {
+        expiry.revoke(Cause::Identity, |b| b.uid == binding.uid);
     }
 }
 
@@ -220,6 +232,9 @@ async fn account_changed(binding: &Binding, context: &Context) -> bool {
     }
 }
 
+/// Failures in a row, by request.
+type Failures = Arc<Mutex<HashMap<AccessRef, u32>>>;
+
 /// Runs passes; each request has its own pause after failures.
 async fn reconcile_all(
     passes: UnboundedReceiver<AccessRef>,
@@ -234,7 +249,7 @@ async fn reconcile_all(
             .map(|key| (Ok::<_, Infallible>(key), passes))
     });
     let queue = Box::pin(queue.take_until(stop.cancelled_owned()));
-    let failures: Arc<Mutex<HashMap<AccessRef, u32>>> = Arc::default();
+    let failures: Failures = Arc::default();
     let failed = Arc::clone(&failures);
     let on_error = move |object: Arc<GuardedAccess>, error: &Error, context: Arc<Context>| {
         context.metrics.error(error.category());
@@ -254,20 +269,22 @@ async fn reconcile_all(
     )
     .for_each(|result| {
         match result {
-            Ok((key, _)) => {
-                let key = ObjectRef::new(&key.name).within(key.namespace.as_deref().unwrap_or(""));
-                failures
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .remove(&key);
-            }
+            Ok((key, _)) => forget_failures(&failures, &key.name, key.namespace.as_deref()),
             // The queue may hold the key of an object that is gone by now.
-            Err(controller::Error::ObjectNotFound(key)) => tracing::debug!(%key, "gone"),
+            Err(controller::Error::ObjectNotFound(key)) => {
+                forget_failures(&failures, &key.name, key.namespace.as_deref());
+            }
             Err(error) => tracing::warn!(error = %chain(&error), "pass failed; trying again"),
         }
         std::future::ready(())
     })
     .await;
+}
+
+fn forget_failures(failures: &Failures, name: &str, namespace: Option<&str>) {
+    let key = ObjectRef::new(name).within(namespace.unwrap_or_default());
+    let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
+    failures.remove(&key);
 }
 
 async fn timed(object: Arc<GuardedAccess>, context: Arc<Context>) -> Result<Action, Error> {

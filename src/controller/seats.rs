@@ -4,7 +4,7 @@ use crate::domain::facts::Facts;
 use crate::domain::grant::Grant;
 use crate::domain::judge::{Verdict, judge};
 use jiff::Timestamp;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 /// Grants that this process has approved and not yet seen end, by account.
@@ -46,6 +46,15 @@ impl Seats {
     pub fn leave(&self, grant: &Grant) {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         leave(&mut taken, &grant.account().to_string(), grant.uid());
+    }
+
+    /// Gives back the places of all grants whose objects are not among these.
+    pub fn retain(&self, known: &HashSet<String>) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.retain(|_, grants| {
+            grants.retain(|uid| known.contains(uid));
+            !grants.is_empty()
+        });
     }
 
     /// Gives back the place of a grant whose object is gone.
