@@ -477,3 +477,38 @@ async fn requests_are_found_by_account_short_name_and_category() {
     let (ok, text) = team.stint.kubectl(User::Admin, &other).await;
     assert!(ok && !text.contains("migrator"), "{text}");
 }
+
+#[tokio::test]
+async fn a_request_right_behind_its_policy_is_admitted() {
+    let team = team().await;
+    let cluster = team.stint.cluster();
+    let policies: Api<stint::api::AccessPolicy> = Api::all(cluster.admin());
+    let mut policy = policies.get(&team.namespace).await.unwrap();
+    let behind = Team {
+        stint: team.stint,
+        namespace: cluster.namespace("behind", &[]).await,
+    };
+    let account = json!({"metadata": {"name": "migrator"}});
+    create(
+        &cluster.admin(),
+        "v1",
+        "ServiceAccount",
+        &behind.namespace,
+        account,
+    )
+    .await;
+    policy.metadata = serde_json::from_value(json!({"name": behind.namespace})).unwrap();
+    let labels = json!({"matchLabels": {"kubernetes.io/metadata.name": behind.namespace}});
+    policy.spec.namespace_selector = serde_json::from_value(labels).unwrap();
+    let requests = behind.requests(User::Admin);
+    let request = behind.request("at-once", "1h");
+    policies
+        .create(&PostParams::default(), &policy)
+        .await
+        .unwrap();
+    requests
+        .create(&PostParams::default(), &request)
+        .await
+        .unwrap();
+    behind.becomes("at-once", "Active").await;
+}

@@ -1,5 +1,6 @@
 //! Gathers what the judge must know: from the stores, and live where a cache could be too old to decide on.
 
+use crate::api::AccessPolicy;
 use crate::api::workload_access::{RoleKind, RoleReference, WorkloadAccess};
 use crate::cluster::stores::{GuardedAccess, Stores};
 use crate::cluster::{ApiError, authz, call};
@@ -15,7 +16,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
-use kube::core::{PartialObjectMeta, Resource, ResourceExt};
+use kube::api::ListParams;
+use kube::core::{DeserializeGuard, PartialObjectMeta, Resource, ResourceExt};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client};
 use std::sync::Arc;
@@ -85,6 +87,17 @@ impl FactReader {
             live,
             ended: status.end_reason,
         })
+    }
+
+    /// The policies that select the namespace, read live: for a request that comes right behind its policy, when the local
+    /// copy knows of none yet.
+    pub async fn live_policies(&self, facts: &Facts) -> Result<Vec<(Arc<Policy>, bool)>, ApiError> {
+        let api: Api<DeserializeGuard<AccessPolicy>> = Api::all(self.client.clone());
+        let listed = call(api.list(&ListParams::default())).await?;
+        let readable = listed.items.into_iter().filter_map(|object| object.0.ok());
+        let usable = readable.filter_map(|policy| Policy::compile(&policy).ok().map(Arc::new));
+        self.usable_by(&facts.requester, usable.collect(), &facts.namespace_labels)
+            .await
     }
 
     /// UIDs of other grants that hold a binding for the account now.

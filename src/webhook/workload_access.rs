@@ -3,7 +3,9 @@
 use crate::api::names;
 use crate::api::workload_access::WorkloadAccess;
 use crate::clock::Clock;
+use crate::cluster::ApiError;
 use crate::cluster::facts::{Asked, FactReader};
+use crate::domain::facts::Facts;
 use crate::domain::grant::{Grant, spec_hash};
 use crate::domain::judge::{NotYet, Verdict, judge};
 use crate::domain::plan::Observed;
@@ -192,8 +194,7 @@ impl Admission {
             by: requester(review),
             at: claims.at,
         };
-        let nothing = Observed::default();
-        let mut facts = match self.facts.gather(&object, &grant, asked, &nothing).await {
+        let mut facts = match self.facts(&object, &grant, asked).await {
             Ok(facts) => facts,
             Err(error) => {
                 return Answer::NotNow(format!(
@@ -216,6 +217,20 @@ impl Admission {
             // A request restored from a backup after its time: it may be stored, and will never be access.
             Verdict::Over { .. } => Answer::Allow,
         }
+    }
+
+    async fn facts(
+        &self,
+        object: &WorkloadAccess,
+        grant: &Grant,
+        asked: Asked,
+    ) -> Result<Facts, ApiError> {
+        let nothing = Observed::default();
+        let mut facts = self.facts.gather(object, grant, asked, &nothing).await?;
+        if facts.policies.is_empty() {
+            facts.policies = self.facts.live_policies(&facts).await?;
+        }
+        Ok(facts)
     }
 
     fn keys(&self) -> Option<Keys> {
