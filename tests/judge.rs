@@ -1,146 +1,15 @@
 //! The judgement, in the words of the domain: what it accepts, what it rejects and with which code, and when it ends.
 
-use jiff::{SignedDuration, Timestamp};
+mod support;
+
+use jiff::SignedDuration;
 use rstest::rstest;
 use serde_json::{Value, json};
-use std::sync::Arc;
-use stint::api::{AccessPolicy, WorkloadAccess, workload_access::EndReason};
-use stint::domain::covers::Ceiling;
-use stint::domain::facts::{AccountFacts, Facts, Live, RoleFacts};
-use stint::domain::grant::Grant;
-use stint::domain::judge::{NotYet, Verdict, judge};
-use stint::domain::policy::Policy;
-use stint::domain::receipt::Requester;
+use stint::api::workload_access::EndReason;
+use stint::domain::facts::{AccountFacts, Facts, Live, Role, RoleFacts};
+use stint::domain::judge::{NotYet, Verdict};
 use stint::domain::rules::{self, Rule};
-
-const NOW: &str = "2026-12-01T12:00:00Z";
-
-fn at(text: &str) -> Timestamp {
-    text.parse().unwrap()
-}
-
-fn now() -> Timestamp {
-    at(NOW)
-}
-
-/// A request that is fine in every respect, to be spoilt in one.
-fn request() -> Value {
-    json!({
-        "apiVersion": "stint.dev/v1alpha1", "kind": "WorkloadAccess",
-        "metadata": {"name": "migrate-42", "namespace": "payments", "uid": "11112222-3333"},
-        "spec": {
-            "serviceAccountRef": {"name": "migrator"},
-            "rules": [{"apiGroups": ["apps"], "resources": ["deployments"],
-                       "resourceNames": ["billing-api"], "verbs": ["get", "patch"]}],
-            "duration": "30m", "reason": "schema change 42"
-        }
-    })
-}
-
-fn policy() -> Value {
-    json!({
-        "apiVersion": "stint.dev/v1alpha1", "kind": "AccessPolicy",
-        "metadata": {"name": "payments-jobs", "uid": "p-1", "generation": 3},
-        "spec": {
-            "namespaceSelector": {"matchLabels": {"team": "payments"}},
-            "serviceAccounts": {"names": ["migrator"]},
-            "allow": {"rules": [{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "patch"]}],
-                      "roleRefs": [{"kind": "ClusterRole", "name": "reader"}]},
-            "limits": {"maxDuration": "8h", "maxActivePerAccount": 2}
-        }
-    })
-}
-
-fn rule(group: &str, resource: &str, verbs: &[&str]) -> Rule {
-    serde_json::from_value(json!({"apiGroups": [group], "resources": [resource], "verbs": verbs}))
-        .unwrap()
-}
-
-fn compiled(policy: Value) -> Arc<Policy> {
-    let object: AccessPolicy = serde_json::from_value(policy).unwrap();
-    Arc::new(Policy::compile(&object).unwrap())
-}
-
-fn facts() -> Facts {
-    let ceiling = [
-        rule("apps", "deployments", &["get", "list", "watch", "patch"]),
-        rule("", "configmaps", &["get", "list"]),
-    ];
-    Facts {
-        requester: Requester {
-            username: "alice".into(),
-            uid: String::new(),
-            groups: vec![],
-        },
-        requested_at: now(),
-        namespace_labels: [("team".into(), "payments".into())].into(),
-        privileged_namespace: false,
-        account: Some(AccountFacts {
-            uid: "sa-1".into(),
-            labels: [].into(),
-        }),
-        role: RoleFacts::NotReferenced,
-        policies: vec![(compiled(policy()), true)],
-        broken_policies: 0,
-        ceiling: Some(Arc::new(Ceiling::compile(&ceiling))),
-        active_others: 0,
-        live: None,
-        ended: None,
-    }
-}
-
-fn live(since: &str, not_after: &str) -> Live {
-    Live {
-        since: at(since),
-        not_after: at(not_after),
-        account_uid: "sa-1".into(),
-        policy: "payments-jobs".into(),
-        rules_hash: String::new(),
-        taken_away: false,
-    }
-}
-
-/// Sets the value at a JSON pointer; `null` removes the field.
-fn with(mut object: Value, pointer: &str, value: Value) -> Value {
-    let (parent, field) = pointer.rsplit_once('/').unwrap();
-    let parent = object.pointer_mut(parent).unwrap();
-    match (parent, value) {
-        (Value::Object(fields), Value::Null) => drop(fields.remove(field)),
-        (Value::Object(fields), value) => drop(fields.insert(field.into(), value)),
-        (Value::Array(items), value) => items[field.parse::<usize>().unwrap()] = value,
-        _ => panic!("no such place: {pointer}"),
-    }
-    object
-}
-
-fn decide(request: Value, facts: &Facts, now: Timestamp) -> Verdict {
-    let object: WorkloadAccess = serde_json::from_value(request).unwrap();
-    match Grant::parse(&object) {
-        Ok(grant) => judge(&grant, facts, now),
-        Err(violations) => Verdict::Refused(violations),
-    }
-}
-
-fn codes(verdict: Verdict) -> Vec<&'static str> {
-    match verdict {
-        Verdict::Refused(violations) => violations.iter().map(|v| v.code).collect(),
-        other => panic!("not refused: {other:?}"),
-    }
-}
-
-fn expires_at(verdict: Verdict) -> Timestamp {
-    match verdict {
-        Verdict::Granted(approved) => approved.not_after(),
-        other => panic!("not granted: {other:?}"),
-    }
-}
-
-fn ended(verdict: Verdict) -> EndReason {
-    match verdict {
-        Verdict::Over { reason, .. } => reason,
-        other => panic!("not over: {other:?}"),
-    }
-}
+use support::case::*;
 
 #[test]
 fn accepts_a_narrow_request_and_counts_its_length_from_activation() {
@@ -271,7 +140,10 @@ fn an_omitted_allow_allows_nothing() {
         policies: vec![(compiled(with(policy(), "/spec/allow", Value::Null)), true)],
         ..facts()
     };
-    assert_eq!(codes(decide(request(), &facts, now())), ["WA-NOT-ALLOWED"]);
+    assert_eq!(
+        codes(decide(request(), &facts, now())),
+        ["WA-NOT-ALLOWED", "OB-P01", "OB-X04"]
+    );
 }
 
 #[test]
@@ -346,7 +218,10 @@ fn by_role(name: &str) -> Value {
 #[test]
 fn a_role_is_judged_by_what_it_holds() {
     let holding = |rules: Vec<Rule>| Facts {
-        role: RoleFacts::Found(rules),
+        role: RoleFacts::Found(Role {
+            rules,
+            ..Role::default()
+        }),
         ..facts()
     };
     let configmaps = rule("", "configmaps", &["get"]);
@@ -483,8 +358,12 @@ fn a_copied_role_that_was_changed_ends_the_grant() {
     let granted = vec![rule("", "configmaps", &["get"])];
     let hash = rules::hash(&rules::canonical(&granted));
     let grown = vec![rule("", "configmaps", &["get", "list"])];
-    let with_role = |role| Facts {
-        role: RoleFacts::Found(role),
+    let with_role = |rules: Vec<Rule>| Facts {
+        role: RoleFacts::Found(Role {
+            rules: rules.clone(),
+            ..Role::default()
+        }),
+        copy: (rules::hash(&rules) == hash).then_some(rules),
         live: Some(Live {
             rules_hash: hash.clone(),
             ..live(NOW, "2026-12-01T12:30:00Z")

@@ -1,8 +1,9 @@
 //! `AccessPolicy`: who may ask for what, for whom, and for how long.
 
-use crate::api::workload_access::RoleReference;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use crate::api::workload_access::{Risk, RoleReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// An envelope of rights that may be granted in the selected namespaces to the selected accounts.
@@ -18,7 +19,9 @@ use serde::{Deserialize, Serialize};
     shortname = "ap",
     category = "stint",
     derive = "PartialEq",
+    status = "AccessPolicyStatus",
     doc = "Who may ask for which rights, for which ServiceAccounts, and for how long. The requester needs the RBAC verb `use` on this object.",
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
     printcolumn = r#"{"name":"Max Duration","type":"string","jsonPath":".spec.limits.maxDuration"}"#,
     printcolumn = r#"{"name":"Suspended","type":"boolean","jsonPath":".spec.suspended"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
@@ -38,6 +41,16 @@ pub struct AccessPolicySpec {
     /// Bounds on each grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
+
+    /// Further conditions in CEL; every one must hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub conditions: Option<Vec<PolicyCondition>>,
+
+    /// What happens to a grant when the role it was copied from changes or goes. `Keep` when omitted: the copy stays as it
+    /// was granted, and an Event and the status say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follow_role: Option<FollowRole>,
 
     /// Kill switch: ends every grant under this policy and admits none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -80,6 +93,115 @@ pub struct Allow {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub role_refs: Option<Vec<RoleReference>>,
+
+    /// Findings of the catalogue of over-broad rules that are knowingly accepted, by id, for example `OB-P01`. What no
+    /// policy can allow is refused here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(regex(pattern = "^OB-[A-Z][0-9]{2}a?$")))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub findings: Option<Vec<String>>,
+}
+
+/// One condition.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyCondition {
+    /// A CEL expression over `request`, `requester`, `namespace`, `serviceAccount`, `risk` and `now` that yields a bool.
+    #[schemars(length(min = 1, max = 2048))]
+    pub expression: String,
+    /// What a requester reads when it does not hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub message: Option<String>,
+}
+
+/// What happens to a copied role's grant when the role changes.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FollowRole {
+    /// The grant ends.
+    Revoke,
+    /// The grant goes on with the rules it was given.
+    Keep,
+}
+
+/// What is done about combinations that are worse than their parts.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cumulative {
+    /// Refused, whatever its severity.
+    Deny,
+    /// Reported.
+    Warn,
+}
+
+/// For which rules `resourceNames` must be set.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequireResourceNames {
+    /// Every verb but `get`, `list`, `watch`, and `create` of a whole object, which has no name yet.
+    Writes,
+    /// Every verb but `create` of a whole object.
+    All,
+    /// None.
+    None,
+}
+
+/// Longest grant by the risk of what is granted (GEP-2257). Beside `maxDuration`, which always holds as well.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+pub struct MaxDurationByRisk {
+    /// 720h when omitted.
+    #[serde(rename = "Low", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "length_of_time")]
+    pub low: Option<String>,
+    /// 24h when omitted.
+    #[serde(rename = "Medium", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "length_of_time")]
+    pub medium: Option<String>,
+    /// 8h when omitted.
+    #[serde(rename = "High", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "length_of_time")]
+    pub high: Option<String>,
+    /// 1h when omitted.
+    #[serde(rename = "Critical", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "length_of_time")]
+    pub critical: Option<String>,
+}
+
+impl MaxDurationByRisk {
+    /// What is set for this risk.
+    pub fn of(&self, risk: Risk) -> Option<&String> {
+        match risk {
+            Risk::Low => self.low.as_ref(),
+            Risk::Medium => self.medium.as_ref(),
+            Risk::High => self.high.as_ref(),
+            Risk::Critical => self.critical.as_ref(),
+        }
+    }
+}
+
+/// What Stint makes of the policy.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessPolicyStatus {
+    /// Generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// `Ready`: whether the policy can be used; a policy that is not ready admits nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+fn length_of_time(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "string",
+        "maxLength": 24,
+        "pattern": "^([0-9]{1,5}(h|m|s|ms)){1,4}$",
+        "x-kubernetes-validations": [{
+            "rule": "duration(self) >= duration('1s') && duration(self) <= duration('720h')",
+            "message": "must be at least 1s and at most 720h",
+        }],
+    })
 }
 
 /// One rule of an envelope, with the meaning of a Kubernetes RBAC PolicyRule.
@@ -118,8 +240,36 @@ pub struct Limits {
     )]
     pub max_duration: Option<String>,
 
+    /// Longest grant by risk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_duration_by_risk: Option<MaxDurationByRisk>,
+
+    /// Longest stretch for which one account may hold grants of this policy without a break (GEP-2257); no bound when
+    /// omitted. A grant that begins while another one lasts carries its stretch on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 24), regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[x_kube(
+        validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('8760h')")
+            .message("must be at least 1s and at most 8760h")
+    )]
+    pub max_total: Option<String>,
+
     /// How many grants one account may hold at a time; no bound when omitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_active_per_account: Option<i64>,
+
+    /// For which rules `resourceNames` must be set; `None` when omitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_resource_names: Option<RequireResourceNames>,
+
+    /// Regular expression (RE2 syntax) that `spec.ticket` must match; none is needed when omitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub require_ticket: Option<String>,
+
+    /// What is done when a request and what its account holds already are worse together than apart. When omitted, critical
+    /// combinations are refused and others are reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cumulative: Option<Cumulative>,
 }

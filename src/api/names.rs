@@ -27,6 +27,13 @@ pub const POLICY: &str = "stint.dev/policy";
 /// Annotation on the deadline Job: SHA-256 of the granted rules, `sha256:<hex>`.
 pub const RULES_HASH: &str = "stint.dev/rules-hash";
 
+/// Annotation on the deadline Job and the binding: RFC 3339 instant from which on the account holds grants of the policy
+/// without a break.
+pub const HELD_SINCE: &str = "stint.dev/held-since";
+
+/// Annotation on the deadline Job: the source role as it was copied, as JSON.
+pub const SOURCE: &str = "stint.dev/source";
+
 /// Annotation on the certificate Secret: RFC 3339 instant at which the authority before this one expires.
 pub const CA_OLD_NOT_AFTER: &str = "stint.dev/ca-old-not-after";
 

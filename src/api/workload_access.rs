@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason"}"#,
     printcolumn = r#"{"name":"ServiceAccount","type":"string","jsonPath":".spec.serviceAccountRef.name"}"#,
+    printcolumn = r#"{"name":"Risk","type":"string","jsonPath":".status.risk"}"#,
     printcolumn = r#"{"name":"Expires","type":"string","jsonPath":".status.notAfter"}"#,
     printcolumn = r#"{"name":"Policy","type":"string","jsonPath":".status.policy.name","priority":1}"#,
     printcolumn = r#"{"name":"Requested By","type":"string","jsonPath":".status.requestedBy","priority":1}"#,
@@ -228,6 +229,52 @@ pub struct RoleReference {
     pub name: String,
 }
 
+/// How much harm the granted rights can do: the highest severity of the findings.
+#[derive(
+    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
+)]
+pub enum Risk {
+    /// Little.
+    Low,
+    /// Some, inside what the account is meant to touch.
+    Medium,
+    /// Much, or beyond the account's own purpose.
+    High,
+    /// Equal to owning the scope.
+    Critical,
+}
+
+impl Risk {
+    /// The word used in status, conditions and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "Low",
+            Self::Medium => "Medium",
+            Self::High => "High",
+            Self::Critical => "Critical",
+        }
+    }
+}
+
+/// The role that the rules were copied from, as it was then.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceStamp {
+    /// `Role` or `ClusterRole`.
+    pub kind: RoleKind,
+    /// Name of the role.
+    pub name: String,
+    /// UID of the role.
+    pub uid: String,
+    /// SHA-256 of the role's rules in canonical form, `sha256:<hex>`.
+    pub rules_hash: String,
+    /// Whether its rules are put together from other ClusterRoles by an aggregation rule.
+    pub aggregated: bool,
+    /// Whether the role has changed or gone since; the grant keeps the copy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub changed: bool,
+}
+
 /// Why a grant ended.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {
@@ -304,6 +351,21 @@ pub struct WorkloadAccessStatus {
         rename = "serviceAccountUID"
     )]
     pub service_account_uid: Option<String>,
+
+    /// The role that the rules were copied from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceStamp>,
+
+    /// How much harm the granted rights can do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub risk: Option<Risk>,
+
+    /// Ids of the catalogue's findings about what is granted, and about what it makes together with what the account
+    /// holds already.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub findings: Vec<String>,
 
     /// SHA-256 of the granted rules in canonical form, `sha256:<hex>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

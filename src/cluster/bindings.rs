@@ -1,6 +1,8 @@
 //! The managed RoleBindings as they describe themselves, by UID and by account.
 
-use crate::api::names::{GRANT, NOT_AFTER, SERVICE_ACCOUNT, SERVICE_ACCOUNT_UID, WORKLOAD_ACCESS};
+use crate::api::names::{
+    GRANT, HELD_SINCE, NOT_AFTER, POLICY, SERVICE_ACCOUNT, SERVICE_ACCOUNT_UID, WORKLOAD_ACCESS,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::core::{PartialObjectMeta, ResourceExt};
@@ -26,6 +28,10 @@ pub struct Binding {
     pub account: Option<String>,
     /// UID of the account.
     pub account_uid: Option<String>,
+    /// The policy that admitted it.
+    pub policy: Option<String>,
+    /// Since when the account holds grants of the policy without a break.
+    pub held_since: Option<Timestamp>,
 }
 
 impl Binding {
@@ -41,6 +47,8 @@ impl Binding {
             not_after: annotation(NOT_AFTER).and_then(|t| t.parse().ok()),
             account: annotation(SERVICE_ACCOUNT),
             account_uid: annotation(SERVICE_ACCOUNT_UID),
+            policy: annotation(POLICY),
+            held_since: annotation(HELD_SINCE).and_then(|t| t.parse().ok()),
         }
     }
 }
@@ -75,12 +83,12 @@ impl Bindings {
         self.now.by_uid.values().cloned().collect()
     }
 
-    /// UIDs of the grants, other than `grant`, that hold a binding for `account` beyond `now`.
-    pub fn grants_of(&self, account: &str, grant: &str, now: Timestamp) -> Vec<String> {
+    /// The bindings of grants other than `grant` that give `account` something beyond `now`.
+    pub fn others(&self, account: &str, grant: &str, now: Timestamp) -> Vec<Binding> {
         let uids = self.now.by_account.get(account).into_iter().flatten();
         uids.filter_map(|uid| self.now.by_uid.get(uid))
             .filter(|b| b.grant != grant && b.not_after.is_some_and(|end| end > now))
-            .map(|b| b.grant.clone())
+            .cloned()
             .collect()
     }
 }

@@ -1,10 +1,11 @@
 //! Gathers what the judge must know: from the stores, and live where a cache could be too old to decide on.
 
 use crate::api::AccessPolicy;
-use crate::api::workload_access::{RoleKind, RoleReference, WorkloadAccess};
-use crate::cluster::stores::{GuardedAccess, Stores};
+use crate::api::names::GRANT;
+use crate::api::workload_access::{RoleKind, WorkloadAccess};
+use crate::cluster::stores::{Binding, GuardedAccess, Stores};
 use crate::cluster::{ApiError, authz, call};
-use crate::domain::facts::{AccountFacts, Facts, RoleFacts};
+use crate::domain::facts::{AccountFacts, Facts, Role as SourceRole, RoleFacts};
 use crate::domain::grant::{Account, Grant, Source};
 use crate::domain::judge::is_cluster_namespace;
 use crate::domain::plan::Observed;
@@ -17,9 +18,12 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
 use kube::api::ListParams;
-use kube::core::{DeserializeGuard, PartialObjectMeta, Resource, ResourceExt};
+use kube::core::{
+    DeserializeGuard, PartialObjectMeta, Resource, ResourceExt, Selector, SelectorExt,
+};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Reads facts.
@@ -65,11 +69,7 @@ impl FactReader {
         let (usable, broken_policies) = self.stores.policies();
         let (account, role, policies) = futures::try_join!(
             self.account(grant.account()),
-            self.role(
-                grant,
-                observed,
-                live.as_ref().map(|l| l.rules_hash.as_str())
-            ),
+            self.role(grant),
             self.usable_by(&asked.by, usable, &namespace_labels),
         )?;
         Ok(Facts {
@@ -80,10 +80,15 @@ impl FactReader {
             namespace_labels,
             account,
             role,
+            copy: live
+                .as_ref()
+                .and_then(|live| copied(observed, &live.rules_hash)),
             policies,
             broken_policies,
             ceiling: self.stores.ceiling(),
+            held: Vec::new(),
             active_others: 0,
+            held_since: BTreeMap::new(),
             live,
             ended: status.end_reason,
         })
@@ -100,10 +105,10 @@ impl FactReader {
             .await
     }
 
-    /// UIDs of other grants that hold a binding for the account now.
-    pub fn others(&self, grant: &Grant, now: Timestamp) -> Vec<String> {
+    /// The bindings of other grants of the account.
+    pub fn others(&self, grant: &Grant, now: Timestamp) -> Vec<Binding> {
         self.stores
-            .grants_of(&grant.account().to_string(), grant.uid(), now)
+            .others(&grant.account().to_string(), grant.uid(), now)
     }
 
     /// A request as it is now; `None` when there is none of that name.
@@ -151,43 +156,34 @@ impl FactReader {
         }))
     }
 
-    /// The rules of the referenced role; for a live grant those it was activated with, as its own Role has them.
-    async fn role(
-        &self,
-        grant: &Grant,
-        observed: &Observed,
-        granted_hash: Option<&str>,
-    ) -> Result<RoleFacts, ApiError> {
+    /// The referenced role as it is now.
+    async fn role(&self, grant: &Grant) -> Result<RoleFacts, ApiError> {
         let Source::Role(reference) = grant.source() else {
             return Ok(RoleFacts::NotReferenced);
         };
-        if let (Some(copy), Some(hash)) = (&observed.role, granted_hash) {
-            let copied = parsed(copy.rules.as_deref());
-            if rules::hash(&rules::canonical(&copied)) == hash {
-                return Ok(RoleFacts::Found(copied));
-            }
-        }
-        self.source_role(grant.namespace(), reference).await
-    }
-
-    async fn source_role(
-        &self,
-        namespace: &str,
-        reference: &RoleReference,
-    ) -> Result<RoleFacts, ApiError> {
-        let rules = match reference.kind {
+        let role = match reference.kind {
             RoleKind::Role => {
-                let api: Api<Role> = Api::namespaced(self.client.clone(), namespace);
-                call(api.get_opt(&reference.name)).await?.map(|r| r.rules)
+                let api: Api<Role> = Api::namespaced(self.client.clone(), grant.namespace());
+                call(api.get_opt(&reference.name))
+                    .await?
+                    .map(|role| SourceRole {
+                        rules: parsed(role.rules.as_deref()),
+                        ..identity(&role)
+                    })
             }
             RoleKind::ClusterRole => {
                 let api: Api<ClusterRole> = Api::all(self.client.clone());
-                call(api.get_opt(&reference.name)).await?.map(|r| r.rules)
+                call(api.get_opt(&reference.name))
+                    .await?
+                    .map(|role| SourceRole {
+                        rules: parsed(role.rules.as_deref()),
+                        aggregated: role.aggregation_rule.is_some(),
+                        selects_itself: selects_itself(&role),
+                        ..identity(&role)
+                    })
             }
         };
-        Ok(rules.map_or(RoleFacts::Missing, |rules| {
-            RoleFacts::Found(parsed(rules.as_deref()))
-        }))
+        Ok(role.map_or(RoleFacts::Missing, RoleFacts::Found))
     }
 
     async fn usable_by(
@@ -205,6 +201,39 @@ impl FactReader {
         }))
         .await
     }
+}
+
+/// What the bindings of other grants of the account say of themselves.
+pub fn add_others(facts: &mut Facts, others: &[Binding]) {
+    facts.active_others = others.len();
+    for other in others {
+        if let (Some(policy), Some(since)) = (&other.policy, other.held_since) {
+            facts.goes_on_since(policy, since);
+        }
+    }
+}
+
+/// The rules of a grant's own Role, if they are those that were granted.
+fn copied(observed: &Observed, granted_hash: &str) -> Option<Vec<Rule>> {
+    let rules = parsed(observed.role.as_ref()?.rules.as_deref());
+    (rules::hash(&rules) == granted_hash).then_some(rules)
+}
+
+fn identity(role: &impl ResourceExt) -> SourceRole {
+    SourceRole {
+        uid: role.uid().unwrap_or_default(),
+        made_by_stint: role.labels().contains_key(GRANT),
+        ..SourceRole::default()
+    }
+}
+
+/// Whether an aggregation rule would take in the role that it belongs to.
+fn selects_itself(role: &ClusterRole) -> bool {
+    let rule = role.aggregation_rule.as_ref();
+    let selectors = rule.and_then(|rule| rule.cluster_role_selectors.as_ref());
+    selectors.into_iter().flatten().any(|selector| {
+        Selector::try_from(selector.clone()).is_ok_and(|s| s.matches(role.labels()))
+    })
 }
 
 fn parsed(rules: Option<&[k8s_openapi::api::rbac::v1::PolicyRule]>) -> Vec<Rule> {

@@ -7,6 +7,7 @@ use crate::cluster::bindings::Bindings;
 use crate::domain::covers::Ceiling;
 use crate::domain::policy::Policy;
 use crate::domain::rules::Rule;
+use crate::domain::violation::{Problem, Violation, render_lines};
 use crate::ops::metrics::Metrics;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::batch::v1::Job;
@@ -68,12 +69,15 @@ pub struct Stores {
     ceiling: RwLock<Ceilings>,
 }
 
+/// A policy ready to decide, or why it cannot be used.
+pub type CompiledPolicy = Result<Arc<Policy>, Vec<Violation>>;
+
 /// Policies by name; what cannot be compiled says why. A new list replaces the old one only when it is whole: a policy
 /// that is merely not listed yet must not end its grants.
 #[derive(Default)]
 struct Policies {
-    now: BTreeMap<String, Result<Arc<Policy>, String>>,
-    listing: BTreeMap<String, Result<Arc<Policy>, String>>,
+    now: BTreeMap<String, CompiledPolicy>,
+    listing: BTreeMap<String, CompiledPolicy>,
 }
 
 /// The ceiling, if its ClusterRole exists; replaced by a new list only when that is whole.
@@ -198,10 +202,10 @@ impl Stores {
         bindings.all()
     }
 
-    /// UIDs of the grants, other than `grant`, that hold a binding for `account` beyond `now`.
-    pub fn grants_of(&self, account: &str, grant: &str, now: jiff::Timestamp) -> Vec<String> {
+    /// The bindings of grants other than `grant` that give `account` something beyond `now`.
+    pub fn others(&self, account: &str, grant: &str, now: jiff::Timestamp) -> Vec<Binding> {
         let bindings = self.bindings.read().unwrap_or_else(PoisonError::into_inner);
-        bindings.grants_of(account, grant, now)
+        bindings.others(account, grant, now)
     }
 
     /// Whether a WorkloadAccess with this UID is known.
@@ -226,13 +230,22 @@ impl Stores {
     }
 }
 
-fn compile_policy(object: &DeserializeGuard<AccessPolicy>) -> Result<Arc<Policy>, String> {
+fn compile_policy(object: &DeserializeGuard<AccessPolicy>) -> CompiledPolicy {
     let policy = match &object.0 {
         Ok(policy) => Policy::compile(policy).map(Arc::new),
-        Err(invalid) => Err(invalid.error.clone()),
+        Err(invalid) => {
+            let message = format!("cannot be read: {}", invalid.error);
+            Err(vec![Violation::new(
+                "WA-DECODE",
+                "spec",
+                Problem::Invalid,
+                message,
+            )])
+        }
     };
-    if let Err(why) = &policy {
+    if let Err(wrong) = &policy {
         let name = object.name_any();
+        let why = render_lines(wrong);
         tracing::warn!(
             policy = name,
             why,

@@ -177,7 +177,7 @@ async fn verdict(
         .map_err(Error::Facts)?;
     let now = ctx.clock.now();
     let others = ctx.facts.others(grant, now);
-    Ok(ctx.seats.judge(grant, &mut facts, others, now))
+    Ok(ctx.seats.judge(grant, &mut facts, &others, now))
 }
 
 /// A request that does not pass the guard: never granted, and over if it was granted before.

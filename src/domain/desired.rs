@@ -45,10 +45,13 @@ pub fn job(approved: &Approved, now: Timestamp) -> Job {
         block_owner_deletion: None,
     };
     let mut metadata = metadata(approved, owner);
-    metadata.annotations.get_or_insert_default().insert(
-        names::RULES_HASH.to_owned(),
-        approved.rules_hash().to_owned(),
-    );
+    let annotations = metadata.annotations.get_or_insert_default();
+    annotations.insert(names::RULES_HASH.into(), approved.rules_hash().into());
+    // A struct of strings and booleans cannot fail to serialise.
+    let source = approved
+        .source()
+        .and_then(|s| serde_json::to_string(s).ok());
+    annotations.extend(source.map(|text| (names::SOURCE.to_owned(), text)));
     Job {
         metadata,
         spec: Some(JobSpec {
@@ -160,6 +163,7 @@ fn metadata(approved: &Approved, owner: OwnerReference) -> ObjectMeta {
             (names::SERVICE_ACCOUNT, grant.account().to_string()),
             (names::SERVICE_ACCOUNT_UID, approved.account_uid().into()),
             (names::POLICY, approved.policy().name.clone()),
+            (names::HELD_SINCE, approved.held_since().to_string()),
         ])),
         owner_references: Some(vec![owner]),
         ..ObjectMeta::default()

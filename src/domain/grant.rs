@@ -31,6 +31,21 @@ pub enum Source {
     Role(RoleReference),
 }
 
+impl Source {
+    /// The field that says what is asked for.
+    pub fn path(&self) -> &'static str {
+        match self {
+            Self::Rules(_) => "spec.rules",
+            Self::Role(_) => "spec.roleRef",
+        }
+    }
+
+    /// Whether the requester wrote the rules, so that a path can point into them.
+    pub fn is_inline(&self) -> bool {
+        matches!(self, Self::Rules(_))
+    }
+}
+
 /// When a grant ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -51,6 +66,7 @@ pub struct Grant {
     source: Source,
     not_before: Option<Timestamp>,
     end: End,
+    ticket: Option<String>,
     revoked: bool,
     deleting: bool,
 }
@@ -86,6 +102,7 @@ impl Grant {
                 source,
                 not_before,
                 end,
+                ticket: spec.ticket.clone(),
                 revoked: spec.revoked.unwrap_or(false),
                 deleting: object.metadata.deletion_timestamp.is_some(),
             }),
@@ -97,7 +114,7 @@ impl Grant {
                         &rules,
                         "spec.rules",
                         true,
-                        Scope::Namespace,
+                        Scope::Namespace(&namespace),
                     ));
                 }
                 Err(wrong)
@@ -143,6 +160,11 @@ impl Grant {
     /// End of the window.
     pub fn end(&self) -> End {
         self.end
+    }
+
+    /// The change or incident that the request belongs to.
+    pub fn ticket(&self) -> Option<&str> {
+        self.ticket.as_deref()
     }
 
     /// Whether somebody ended the grant by `revoked: true`.

@@ -3,6 +3,7 @@
 //! The same things that CEL on `WorkloadAccess` refuses are refused here in the same words, because rules also come
 //! from roles, which nobody else checks.
 
+use crate::domain::catalogue::Scope;
 use crate::domain::rules::{ALL, MAX_ATOMS, Rule, atoms};
 use crate::domain::violation::{Problem, Violation};
 
@@ -16,9 +17,10 @@ pub const MAX_TEXT: usize = 253;
 pub const UNREADABLE: &str = "WA-NAME";
 
 /// The checks of the catalogue that are written here.
-pub(crate) const CHECKS: [&str; 10] = [
-    "OB-W01", "OB-W02", "OB-W03", "OB-W04", "OB-W05", "OB-R01", "OB-R02", "OB-R03", "OB-R04",
-    "OB-R05",
+#[cfg(test)]
+pub(crate) const CHECKS: [&str; 11] = [
+    "OB-W01", "OB-W02", "OB-W03", "OB-W04", "OB-W05", "OB-W06", "OB-R01", "OB-R02", "OB-R03",
+    "OB-R04", "OB-R05",
 ];
 
 /// Where the rules stand in the object that a person wrote.
@@ -80,7 +82,13 @@ pub(crate) fn too_large(rules: &[Rule], at: Place<'_>) -> Vec<Violation> {
 }
 
 /// Each element of one rule that is unreadable, a wildcard, or inert while it looks live.
-pub(crate) fn check(rule: &Rule, index: usize, at: Place<'_>, out: &mut Vec<Violation>) {
+pub(crate) fn check(
+    rule: &Rule,
+    index: usize,
+    at: Place<'_>,
+    scope: Scope<'_>,
+    out: &mut Vec<Violation>,
+) {
     if is(&rule.verbs, ALL) && is(&rule.resources, ALL) {
         out.push(Violation::new(
             "OB-W01",
@@ -92,7 +100,8 @@ pub(crate) fn check(rule: &Rule, index: usize, at: Place<'_>, out: &mut Vec<Viol
     for (name, list) in lists(rule) {
         for (j, text) in distinct(list) {
             let finding = match unreadable(text) {
-                None => wrong_word(name, text),
+                None if text.contains(ALL) && names_may_be_patterns(rule, name, scope) => None,
+                None => wrong_word(name, text, scope),
                 unreadable => unreadable,
             };
             if let Some((code, message)) = finding {
@@ -138,12 +147,21 @@ fn unreadable(text: &str) -> Finding {
     None
 }
 
-fn wrong_word(list: &str, text: &str) -> Finding {
+/// The two places where `*` in a name means more than the letter: `signers` (`<domain>/*`, in the certificates' own
+/// authorization) and the impersonation of the node that a pod runs on. Both are cluster-scoped.
+fn names_may_be_patterns(rule: &Rule, list: &str, scope: Scope<'_>) -> bool {
+    let patterned =
+        is(&rule.resources, "signers") || is(&rule.verbs, "impersonate:associated-node");
+    list == "resourceNames" && scope == Scope::Cluster && patterned
+}
+
+fn wrong_word(list: &str, text: &str, scope: Scope<'_>) -> Finding {
     match list {
         "apiGroups" => wrong_group(text),
         "resources" => wrong_resource(text),
         "resourceNames" => wrong_name(text),
         "verbs" => wrong_verb(text),
+        "nonResourceURLs" if scope == Scope::Cluster => wrong_url(text),
         _ => None,
     }
 }
@@ -182,6 +200,13 @@ fn wrong_resource(resource: &str) -> Finding {
     (deep || resource.split('/').any(str::is_empty)).then_some((
         "OB-R03",
         "must be a resource, or a subresource as in `deployments/scale`; nothing matches this one",
+    ))
+}
+
+fn wrong_url(url: &str) -> Finding {
+    url.contains('*').then_some((
+        "OB-W06",
+        "must list paths in full; `*` at the end reaches every path below",
     ))
 }
 

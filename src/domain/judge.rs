@@ -1,16 +1,18 @@
 //! The one judgement. Webhook, controller and tools call [`judge`]; only it can make an [`Approved`].
 
-use crate::api::workload_access::{EndReason, PolicyStamp, RoleReference};
-use crate::domain::catalogue::{self, Scope};
+use crate::api::workload_access::{EndReason, PolicyStamp, Risk, SourceStamp};
+use crate::domain::admit::{Ask, Combined};
+use crate::domain::catalogue::{self, Disposition, Finding, Scope};
 use crate::domain::covers::Ceiling;
-use crate::domain::facts::{AccountFacts, Facts, RoleFacts};
-use crate::domain::grant::{End, Grant, Source};
-use crate::domain::policy::{Ask, Labels, Policy};
+use crate::domain::facts::{AccountFacts, Facts};
+use crate::domain::grant::{End, Grant};
+use crate::domain::lifetime;
+use crate::domain::patterns::Patterns;
+use crate::domain::policy::{Labels, Policy, risk};
 use crate::domain::rules::{self, Rule};
+use crate::domain::source;
 use crate::domain::violation::{Problem, Violation, render_lines};
-use crate::domain::window;
-use jiff::{SignedDuration, Timestamp};
-use std::sync::Arc;
+use jiff::Timestamp;
 
 /// The judgement.
 #[derive(Debug)]
@@ -54,6 +56,12 @@ pub struct Approved {
     not_after: Timestamp,
     policy: PolicyStamp,
     requested_by: String,
+    held_since: Timestamp,
+    source: Option<SourceStamp>,
+    patterns: Patterns,
+    risk: Risk,
+    findings: Vec<&'static str>,
+    warnings: Vec<String>,
 }
 
 impl Approved {
@@ -85,26 +93,48 @@ impl Approved {
     pub fn requested_by(&self) -> &str {
         &self.requested_by
     }
+    /// Since when the account holds grants of the policy without a break, this one included.
+    pub fn held_since(&self) -> Timestamp {
+        self.held_since
+    }
+    /// The role that the rules are copied from.
+    pub fn source(&self) -> Option<&SourceStamp> {
+        self.source.as_ref()
+    }
+    /// What the catalogue sees in the rules.
+    pub fn patterns(&self) -> Patterns {
+        self.patterns
+    }
+    /// How much harm the rights can do.
+    pub fn risk(&self) -> Risk {
+        self.risk
+    }
+    /// Ids of what the catalogue finds and the policy accepts.
+    pub fn findings(&self) -> &[&'static str] {
+        &self.findings
+    }
+    /// What the requester should know although it is granted.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
 }
 
 /// Judges one request against the facts at `now`, by the API server's clock.
 pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
-    let not_after = not_after(grant, facts, now);
-    if let Some((reason, why)) = over(grant, facts, not_after, now) {
+    let not_after = lifetime::not_after(grant, facts, now);
+    if let Some((reason, why)) = lifetime::over(grant, facts, not_after, now) {
         return Verdict::Over { reason, why };
     }
     if facts.ceiling.is_none() && facts.live.is_none() {
-        let why = "the ClusterRole that says what Stint may grant is missing or empty".into();
-        return Verdict::NotYet {
-            until: None,
-            why: NotYet::NotReady(why),
-        };
+        return not_ready("the ClusterRole that says what Stint may grant is missing or empty");
     }
     let mut wrong = Vec::new();
-    window(grant, facts, &mut wrong);
+    lifetime::window(grant, facts, &mut wrong);
     let account = account(grant, facts, &mut wrong);
-    let mut rules = granted_rules(grant, facts, &mut wrong);
-    wrong.extend(catalogue_violations(grant, facts, &rules));
+    let scope = scope(grant, facts);
+    let mut rules = source::granted_rules(grant, facts, &mut wrong);
+    let (base, indexed) = (grant.source().path(), grant.source().is_inline());
+    wrong.extend(catalogue::violations(&rules, base, indexed, scope));
     if rules::atoms(&rules) > rules::MAX_ATOMS {
         // Refused for its size already; nothing that costs time per atom may see it.
         rules.clear();
@@ -112,9 +142,17 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
     // A live grant passed it when it began, and the API server checked it then: a ceiling that cannot be read for a moment
     // ends nothing.
     if let Some(ceiling) = &facts.ceiling {
-        beyond_ceiling(grant, &rules, ceiling, &mut wrong);
+        beyond_ceiling(base, &rules, ceiling, &mut wrong);
     }
-    let policy = match admitting_policy(grant, facts, &rules, length(grant, facts, now)) {
+    let found = assess(grant, facts, &rules, scope);
+    let question = Question {
+        rules: &rules,
+        scope,
+        found: &found,
+        not_after,
+        now,
+    };
+    let policy = match admitting_policy(grant, facts, &question) {
         Ok(policy) => Some(policy),
         Err(refusals) => {
             wrong.extend(refusals);
@@ -141,106 +179,28 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
         not_after,
         policy: policy.stamp().clone(),
         requested_by: facts.requester.username.clone(),
+        held_since: lifetime::held_since(grant, facts, policy, now),
+        source: source::stamp(grant, facts),
+        patterns: found.patterns,
+        risk: found.risk,
+        warnings: found.warnings(),
+        findings: found.ids(),
     }))
 }
 
-/// When access ends: as asked, and for a length from activation as the deadline Job recorded it then, never later than
-/// the receipt allows.
-fn not_after(grant: &Grant, facts: &Facts, now: Timestamp) -> Timestamp {
-    match (grant.end(), &facts.live) {
-        (End::At(at), _) => at,
-        (End::After(length), Some(live)) => {
-            let latest = pending_until(grant, facts).saturating_add(length);
-            live.not_after
-                .min(window::round_down(latest.unwrap_or(now)))
-        }
-        (End::After(length), None) => window::round_down(now.saturating_add(length).unwrap_or(now)),
+fn not_ready(why: impl Into<String>) -> Verdict {
+    Verdict::NotYet {
+        until: None,
+        why: NotYet::NotReady(why.into()),
     }
 }
 
-/// Until when a request may wait to become active.
-fn pending_until(grant: &Grant, facts: &Facts) -> Timestamp {
-    let from = grant
-        .not_before()
-        .map_or(facts.requested_at, |t| t.max(facts.requested_at));
-    from.saturating_add(window::PENDING).unwrap_or(from)
-}
-
-fn over(
-    grant: &Grant,
-    facts: &Facts,
-    not_after: Timestamp,
-    now: Timestamp,
-) -> Option<(EndReason, String)> {
-    let end = |reason, why: &str| Some((reason, why.to_owned()));
-    if let Some(reason) = facts.ended {
-        return end(
-            reason,
-            "ended before; create another WorkloadAccess for more",
-        );
-    }
-    if grant.deleting() {
-        return end(EndReason::Deleted, "the WorkloadAccess was deleted");
-    }
-    if grant.revoked() {
-        return end(EndReason::Revoked, "`spec.revoked` was set");
-    }
-    let in_past_when_asked = matches!(grant.end(), End::At(at) if at <= facts.requested_at);
-    if now >= not_after && !in_past_when_asked {
-        return end(EndReason::Expired, &format!("access ended at {not_after}"));
-    }
-    let Some(live) = &facts.live else {
-        let until = pending_until(grant, facts);
-        let text = format!("was not activated by {until}; create another WorkloadAccess");
-        return (now >= until).then_some((EndReason::Expired, text));
-    };
-    match &facts.account {
-        None => return end(EndReason::IdentityChanged, "the ServiceAccount was deleted"),
-        Some(account) if !live.account_uid.is_empty() && account.uid != live.account_uid => {
-            return end(
-                EndReason::IdentityChanged,
-                "the ServiceAccount was re-created",
-            );
-        }
-        Some(_) => {}
-    }
-    let suspended =
-        |(policy, _): &(Arc<Policy>, bool)| policy.name() == live.policy && policy.suspended();
-    if facts.policies.iter().any(suspended) {
-        let why = format!("policy '{}' was suspended", live.policy);
-        return end(EndReason::Suspended, &why);
-    }
-    if live.taken_away {
-        return end(
-            EndReason::Revoked,
-            "the RoleBinding or its deadline was deleted",
-        );
-    }
-    None
-}
-
-fn window(grant: &Grant, facts: &Facts, wrong: &mut Vec<Violation>) {
-    let latest = facts.requested_at.saturating_add(window::HARD_MAX);
-    if let (Some(from), Ok(latest)) = (grant.not_before(), latest)
-        && from > latest
-    {
-        let message = format!("must be at most {} ahead", window::show(window::HARD_MAX));
-        wrong.push(
-            Violation::new("WA-WINDOW", "spec.notBefore", Problem::Invalid, message)
-                .found(from.to_string()),
-        );
-    }
-    if let End::At(at) = grant.end()
-        && at <= facts.requested_at
-    {
-        let message = format!(
-            "must lie ahead; it was {} at the API server",
-            facts.requested_at
-        );
-        wrong.push(
-            Violation::new("WA-IN-PAST", "spec.notAfter", Problem::Invalid, message)
-                .found(at.to_string()),
-        );
+/// Where the rules would hold.
+fn scope<'a>(grant: &'a Grant, facts: &Facts) -> Scope<'a> {
+    if facts.privileged_namespace {
+        Scope::PrivilegedNamespace(grant.namespace())
+    } else {
+        Scope::Namespace(grant.namespace())
     }
 }
 
@@ -264,101 +224,111 @@ fn account<'a>(
     if let Some(pinned) = grant.account_uid()
         && pinned != account.uid
     {
-        wrong.push(
-            Violation::new(
-                "WA-ACCOUNT-UID",
-                "spec.serviceAccountRef.uid",
-                Problem::Invalid,
-                format!(
-                    "must be the UID of the account as it is now, '{}'",
-                    account.uid
-                ),
-            )
-            .found(pinned),
+        let message = format!(
+            "must be the UID of the account as it is now, '{}'",
+            account.uid
         );
+        let path = "spec.serviceAccountRef.uid";
+        wrong.push(Violation::new("WA-ACCOUNT-UID", path, Problem::Invalid, message).found(pinned));
     }
     Some(account)
 }
 
-/// The rules of the request, or of the role it names. A live grant keeps the rules it was activated with.
-fn granted_rules(grant: &Grant, facts: &Facts, wrong: &mut Vec<Violation>) -> Vec<Rule> {
-    let role: &RoleReference = match grant.source() {
-        Source::Rules(rules) => return rules.clone(),
-        Source::Role(role) => role,
-    };
-    let mut refuse = |problem, message: String| {
-        wrong.push(
-            Violation::new("WA-ROLE-MISSING", "spec.roleRef", problem, message)
-                .found(format!("{:?}/{}", role.kind, role.name)),
-        );
-        Vec::new()
-    };
-    match (&facts.role, &facts.live) {
-        (RoleFacts::Found(rules), Some(live))
-            if rules::hash(&rules::canonical(rules)) != live.rules_hash =>
-        {
-            let message = "the copy of the role was changed, and the role no longer has the rules that were granted";
-            refuse(Problem::Invalid, message.into())
-        }
-        (RoleFacts::Found(rules), _) if rules.is_empty() => {
-            refuse(Problem::Invalid, "must name a role that has rules".into())
-        }
-        (RoleFacts::Found(rules), _) => rules.clone(),
-        (RoleFacts::Missing | RoleFacts::NotReferenced, _) => {
-            refuse(Problem::NotFound, "must name a role that exists".into())
-        }
-    }
-}
-
-/// What no policy can allow.
-fn catalogue_violations(grant: &Grant, facts: &Facts, rules: &[Rule]) -> Vec<Violation> {
-    let scope = if facts.privileged_namespace {
-        Scope::PrivilegedNamespace
-    } else {
-        Scope::Namespace
-    };
-    let indexed = matches!(grant.source(), Source::Rules(_));
-    catalogue::violations(rules, rules_path(grant), indexed, scope)
-}
-
 /// What Stint cannot hand out because it does not hold it itself (DESIGN invariant 4): the API server would refuse it
 /// too, but says it less clearly.
-fn beyond_ceiling(grant: &Grant, rules: &[Rule], ceiling: &Ceiling, wrong: &mut Vec<Violation>) {
+fn beyond_ceiling(base: &str, rules: &[Rule], ceiling: &Ceiling, wrong: &mut Vec<Violation>) {
     for rule in ceiling.uncovered(rules) {
         let message = "lies beyond what this cluster lets Stint grant; a platform team widens that by a ClusterRole labelled `rbac.stint.dev/grantable: \"true\"`";
         wrong.push(
-            Violation::new("WA-CEILING", rules_path(grant), Problem::Forbidden, message)
-                .found(rule.to_string()),
+            Violation::new("WA-CEILING", base, Problem::Forbidden, message).found(rule.to_string()),
         );
     }
 }
 
-fn rules_path(grant: &Grant) -> &'static str {
-    match grant.source() {
-        Source::Rules(_) => "spec.rules",
-        Source::Role(_) => "spec.roleRef",
+/// What the catalogue makes of the request, alone and together with what the account holds already.
+struct Assessment {
+    patterns: Patterns,
+    findings: Vec<Finding>,
+    combined: Vec<Combined>,
+    risk: Risk,
+}
+
+impl Assessment {
+    fn ids(&self) -> Vec<&'static str> {
+        let combined = self.combined.iter().map(|c| c.finding.id);
+        self.findings.iter().map(|f| f.id).chain(combined).collect()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let line = |c: &Combined| {
+            let Finding { title, id, .. } = c.finding;
+            let with = c.with.join(", ");
+            format!("together with {with} this makes the combination \"{title}\" [{id}]")
+        };
+        self.combined.iter().map(line).collect()
     }
 }
 
-/// Length of the grant: what is asked for, counted from now or from when it began.
-fn length(grant: &Grant, facts: &Facts, now: Timestamp) -> SignedDuration {
-    match (grant.end(), &facts.live) {
-        (End::After(length), _) => length,
-        // `since` is a creation time, rounded down to whole seconds by the API server.
-        (End::At(at), Some(live)) => at.duration_since(live.since) - SignedDuration::from_secs(1),
-        (End::At(at), None) => {
-            let from = grant.not_before().map_or(now, |t| t.max(now));
-            at.duration_since(from)
+fn assess(grant: &Grant, facts: &Facts, rules: &[Rule], scope: Scope<'_>) -> Assessment {
+    let patterns = Patterns::of(rules);
+    let mut findings = catalogue::findings(patterns, scope);
+    if grant.account().namespace != grant.namespace()
+        && let Some(foreign) = catalogue::finding("OB-B06", scope)
+    {
+        // A policy accepts it by listing the namespace.
+        findings.push(Finding {
+            disposition: Disposition::Allowed,
+            ..foreign
+        });
+    }
+    let held = facts
+        .held
+        .iter()
+        .fold(Patterns::default(), |sum, held| sum.union(held.patterns));
+    let combined: Vec<Combined> = catalogue::combinations(patterns, held, scope)
+        .into_iter()
+        .map(|combination| Combined {
+            finding: combination.finding,
+            with: contributors(facts, combination.missing, scope),
+        })
+        .collect();
+    let severities = findings.iter().chain(combined.iter().map(|c| &c.finding));
+    let highest = severities.map(|f| risk(f.severity)).max();
+    Assessment {
+        patterns,
+        risk: highest.unwrap_or(Risk::Low),
+        findings,
+        combined,
+    }
+}
+
+/// The bindings that fulfil the half-conditions in `missing`, the first for each.
+fn contributors(facts: &Facts, mut missing: u128, scope: Scope<'_>) -> Vec<String> {
+    let mut out = Vec::new();
+    for held in &facts.held {
+        let bits = held.patterns.through(scope);
+        if bits & missing != 0 {
+            missing &= !bits;
+            out.push(held.by.clone());
         }
     }
+    out
+}
+
+/// What the policies are asked, beside the request itself.
+struct Question<'a> {
+    rules: &'a [Rule],
+    scope: Scope<'a>,
+    found: &'a Assessment,
+    not_after: Timestamp,
+    now: Timestamp,
 }
 
 /// Any one satisfied policy is enough; otherwise every policy that was tried says why it refuses.
 fn admitting_policy<'a>(
     grant: &Grant,
     facts: &'a Facts,
-    rules: &[Rule],
-    length: SignedDuration,
+    question: &Question<'_>,
 ) -> Result<&'a Policy, Vec<Violation>> {
     let no_labels = Labels::new();
     let ask = Ask {
@@ -366,17 +336,27 @@ fn admitting_policy<'a>(
         account_labels: facts.account.as_ref().map_or(&no_labels, |a| &a.labels),
         namespace: grant.namespace(),
         source: grant.source(),
-        rules,
-        length,
+        rules: question.rules,
+        scope: question.scope,
+        findings: &question.found.findings,
+        combined: &question.found.combined,
+        risk: question.found.risk,
+        length: lifetime::length(grant, facts, question.now),
         length_path: match grant.end() {
             End::At(_) => "spec.notAfter",
             End::After(_) => "spec.duration",
         },
+        not_after: question.not_after,
+        held_since: question.now,
+        ticket: grant.ticket(),
         active_others: facts.active_others,
     };
     let mut refusals = Vec::new();
     for (policy, may_use) in &facts.policies {
-        let mut wrong = policy.refusals(&ask);
+        let mut wrong = policy.refusals(&Ask {
+            held_since: lifetime::held_since(grant, facts, policy, question.now),
+            ..ask
+        });
         if !may_use {
             let message = format!(
                 "may be used only by those who have the verb `use` on accesspolicies '{}'; '{}' has not",
@@ -391,17 +371,12 @@ fn admitting_policy<'a>(
         refusals.extend(wrong);
     }
     if facts.policies.is_empty() {
-        refusals.push(Violation::new(
-            "WA-NO-POLICY",
-            "metadata.namespace",
-            Problem::Forbidden,
-            no_policy(grant, facts),
-        ));
+        refusals.push(no_policy(grant, facts));
     }
     Err(refusals)
 }
 
-fn no_policy(grant: &Grant, facts: &Facts) -> String {
+fn no_policy(grant: &Grant, facts: &Facts) -> Violation {
     let mut text = format!(
         "no AccessPolicy selects namespace '{}'; ask the security team for one",
         grant.namespace()
@@ -410,7 +385,12 @@ fn no_policy(grant: &Grant, facts: &Facts) -> String {
         let count = facts.broken_policies;
         text.push_str(&format!("; {count} cannot be read and so admit nothing"));
     }
-    text
+    Violation::new(
+        "WA-NO-POLICY",
+        "metadata.namespace",
+        Problem::Forbidden,
+        text,
+    )
 }
 
 /// A refusal; for a live grant, its end.

@@ -1,18 +1,23 @@
 //! Decisions. Pure: no Kubernetes client, no runtime, no clock, no environment, no logging.
 
+pub mod admit;
 pub mod catalogue;
 pub mod covers;
 pub mod desired;
+mod explain;
 pub mod facts;
 pub mod grant;
 mod hygiene;
 pub mod judge;
+mod lifetime;
+pub mod patterns;
 pub mod plan;
 pub mod policy;
 pub mod receipt;
 pub mod retry;
 mod rights;
 pub mod rules;
+mod source;
 pub mod status;
 pub mod violation;
 pub mod window;

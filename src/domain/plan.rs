@@ -125,6 +125,11 @@ fn record(job: &Job) -> Option<Live> {
         account_uid: annotations.get(names::SERVICE_ACCOUNT_UID)?.clone(),
         policy: annotations.get(names::POLICY)?.clone(),
         rules_hash: annotations.get(names::RULES_HASH)?.clone(),
+        held_since: annotations.get(names::HELD_SINCE)?.parse().ok()?,
+        source: match annotations.get(names::SOURCE) {
+            Some(text) => Some(serde_json::from_str(text).ok()?),
+            None => None,
+        },
         taken_away: false,
     })
 }
@@ -137,6 +142,8 @@ fn unreadable(status: &WorkloadAccessStatus) -> Live {
         account_uid: String::new(),
         policy: String::new(),
         rules_hash: String::new(),
+        held_since: Timestamp::UNIX_EPOCH,
+        source: None,
         taken_away: true,
     }
 }

@@ -1,95 +1,110 @@
-//! The compiled form of an `AccessPolicy`, and why it does or does not admit a request.
+//! The compiled form of an `AccessPolicy`. What it says about one request is in `admit`.
 
-use crate::api::access_policy::AccessPolicy;
-use crate::api::workload_access::{PolicyStamp, RoleReference};
+use crate::api::access_policy::{
+    AccessPolicy, Allow, Cumulative, FollowRole, Limits, RequireResourceNames,
+};
+use crate::api::workload_access::{PolicyStamp, Risk, RoleReference};
+use crate::domain::catalogue::{self, Disposition, Scope, Severity};
 use crate::domain::covers::Ceiling;
-use crate::domain::grant::{Account, Source};
+use crate::domain::patterns::Patterns;
 use crate::domain::rules::Rule;
 use crate::domain::violation::{Problem, Violation};
 use crate::domain::window;
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::{Selector, SelectorExt};
-use std::collections::BTreeMap;
+use regex::{Regex, RegexBuilder};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Labels of a namespace or an account.
 pub type Labels = BTreeMap<String, String>;
 
+/// Largest compiled regular expression, in bytes; matching takes linear time whatever the expression.
+const MAX_REGEX: usize = 256 * 1024;
+
+/// Longest grant by risk where a policy says nothing, in the order of [`Risk`].
+const DEFAULT_BY_RISK: [(Risk, SignedDuration); 4] = [
+    (Risk::Low, window::HARD_MAX),
+    (Risk::Medium, SignedDuration::from_hours(24)),
+    (Risk::High, SignedDuration::from_hours(8)),
+    (Risk::Critical, SignedDuration::from_hours(1)),
+];
+
 /// A policy ready to decide.
 #[derive(Debug)]
 pub struct Policy {
-    stamp: PolicyStamp,
-    namespaces: Selector,
-    account_names: Vec<String>,
-    account_namespaces: Vec<String>,
-    account_labels: Option<Selector>,
-    envelope: Ceiling,
-    role_refs: Vec<RoleReference>,
-    max_duration: SignedDuration,
-    max_active: Option<i64>,
-    suspended: bool,
-}
-
-/// What a policy is asked about one request.
-#[derive(Clone, Copy, Debug)]
-pub struct Ask<'a> {
-    /// The account.
-    pub account: &'a Account,
-    /// Labels of the account.
-    pub account_labels: &'a Labels,
-    /// Namespace of the request.
-    pub namespace: &'a str,
-    /// Where the rules come from.
-    pub source: &'a Source,
-    /// The rules themselves.
-    pub rules: &'a [Rule],
-    /// Length of the grant.
-    pub length: SignedDuration,
-    /// Path of the field that sets the length.
-    pub length_path: &'static str,
-    /// Other live grants of the account.
-    pub active_others: usize,
+    pub(crate) stamp: PolicyStamp,
+    pub(crate) namespaces: Selector,
+    pub(crate) account_names: Vec<String>,
+    pub(crate) account_namespaces: Vec<String>,
+    pub(crate) account_labels: Option<Selector>,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) envelope: Ceiling,
+    pub(crate) role_refs: Vec<RoleReference>,
+    pub(crate) findings: BTreeSet<String>,
+    pub(crate) max_duration: BTreeMap<Risk, SignedDuration>,
+    pub(crate) max_total: Option<SignedDuration>,
+    pub(crate) max_active: Option<i64>,
+    pub(crate) names: RequireResourceNames,
+    pub(crate) ticket: Option<Regex>,
+    pub(crate) cumulative: Option<Cumulative>,
+    pub(crate) follow_role: FollowRole,
+    pub(crate) suspended: bool,
 }
 
 impl Policy {
-    /// Compiles a policy, or says in one sentence why it cannot be used. An unusable policy admits nothing.
-    pub fn compile(object: &AccessPolicy) -> Result<Self, String> {
+    /// Compiles a policy, or says everything that is wrong with it. An unusable policy admits nothing.
+    pub fn compile(object: &AccessPolicy) -> Result<Self, Vec<Violation>> {
         let spec = &object.spec;
-        let name = object.metadata.name.clone().unwrap_or_default();
         let allow = spec.allow.clone().unwrap_or_default();
         let limits = spec.limits.clone().unwrap_or_default();
-        let rules: Vec<Rule> = allow.rules.iter().flatten().map(Rule::from).collect();
-        let max_duration = match &limits.max_duration {
-            Some(text) => window::parse_duration("spec.limits.maxDuration", text)
-                .map_err(|v| v.to_string())?
-                .min(window::HARD_MAX),
-            None => window::DEFAULT_MAX,
-        };
+        let mut wrong = Vec::new();
         let accounts = &spec.service_accounts;
         let account_names = accounts.names.clone().unwrap_or_default();
         if account_names.is_empty() && accounts.selector.is_none() {
-            return Err("spec.serviceAccounts: must set `names` or `selector`".into());
+            let message = "must set `names` or `selector`; `selector: {}` selects every account";
+            wrong.push(invalid("spec.serviceAccounts", message));
         }
-        Ok(Self {
+        let namespaces = selector(
+            "spec.namespaceSelector",
+            &spec.namespace_selector,
+            &mut wrong,
+        );
+        let account_labels = accounts
+            .selector
+            .as_ref()
+            .and_then(|s| selector("spec.serviceAccounts.selector", s, &mut wrong));
+        let rules: Vec<Rule> = allow.rules.iter().flatten().map(Rule::from).collect();
+        let policy = Self {
             stamp: PolicyStamp {
-                name,
+                name: object.metadata.name.clone().unwrap_or_default(),
                 uid: object.metadata.uid.clone().unwrap_or_default(),
                 generation: object.metadata.generation.unwrap_or_default(),
             },
-            namespaces: selector("spec.namespaceSelector", &spec.namespace_selector)?,
+            namespaces: namespaces.unwrap_or_default(),
             account_names,
             account_namespaces: accounts.namespaces.clone().unwrap_or_default(),
-            account_labels: accounts
-                .selector
-                .as_ref()
-                .map(|s| selector("spec.serviceAccounts.selector", s))
-                .transpose()?,
+            account_labels,
             envelope: Ceiling::compile(&rules),
+            rules,
+            findings: accepted(&allow, &mut wrong),
             role_refs: allow.role_refs.unwrap_or_default(),
-            max_duration,
+            max_duration: max_durations(&limits, &mut wrong),
+            max_total: length("spec.limits.maxTotal", &limits.max_total, &mut wrong),
             max_active: limits.max_active_per_account,
+            names: limits
+                .require_resource_names
+                .unwrap_or(RequireResourceNames::None),
+            ticket: ticket(limits.require_ticket.as_deref(), &mut wrong),
+            cumulative: limits.cumulative,
+            follow_role: spec.follow_role.unwrap_or(FollowRole::Keep),
             suspended: spec.suspended.unwrap_or(false),
-        })
+        };
+        if wrong.is_empty() {
+            Ok(policy)
+        } else {
+            Err(wrong)
+        }
     }
 
     /// Name, UID and generation.
@@ -107,112 +122,143 @@ impl Policy {
         self.suspended
     }
 
+    /// What happens to a grant when the role it was copied from changes.
+    pub fn follow_role(&self) -> FollowRole {
+        self.follow_role
+    }
+
+    /// The roles that a request may name.
+    pub fn role_refs(&self) -> &[RoleReference] {
+        &self.role_refs
+    }
+
+    /// Accounts by name, and the other namespaces they may be of.
+    pub fn account_names(&self) -> &[String] {
+        &self.account_names
+    }
+
     /// Whether grants may live in a namespace with these labels.
     pub fn selects_namespace(&self, labels: &Labels) -> bool {
         self.namespaces.matches(labels)
     }
 
-    /// Every reason why this policy does not admit the request; empty means that it does.
-    pub fn refusals(&self, ask: &Ask<'_>) -> Vec<Violation> {
-        let mut wrong = Vec::new();
-        if self.suspended {
-            wrong.push(self.violation(
-                "WA-SUSPENDED",
-                "spec",
-                "is suspended; ask its owners or use another policy",
+    /// What an author of the policy should know although it can be used, one line each with a code.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        if self.rules.is_empty() && self.role_refs.is_empty() {
+            out.push("spec.allow: allows nothing; set `rules` or `roleRefs` [WA-POLICY]".into());
+        }
+        let longest = self.max_duration.values().max().copied();
+        if let (Some(total), Some(longest)) = (self.max_total, longest)
+            && total < longest
+        {
+            let total = window::show(total);
+            out.push(format!(
+                "spec.limits.maxTotal: no grant can last longer than {total} [WA-POLICY]"
             ));
         }
-        self.account(ask, &mut wrong);
-        self.envelope(ask, &mut wrong);
-        self.limits(ask, &mut wrong);
-        wrong
-    }
-
-    fn account(&self, ask: &Ask<'_>, wrong: &mut Vec<Violation>) {
-        let Account { namespace, name } = ask.account;
-        let foreign = namespace != ask.namespace;
-        if foreign && !self.account_namespaces.contains(namespace) {
-            let message = "does not admit accounts of this other namespace";
-            wrong.push(
-                self.violation(
-                    "WA-ACCOUNT-FOREIGN",
-                    "spec.serviceAccountRef.namespace",
-                    message,
-                )
-                .found(namespace),
-            );
+        let scope = Scope::Namespace("");
+        let refused = catalogue::violations(&self.rules, "spec.allow.rules", true, scope);
+        out.extend(refused.iter().map(|v| {
+            let found = v.found.as_deref().unwrap_or_default();
+            format!(
+                "{}: '{found}' is never granted, whatever the envelope [{}]",
+                v.path, v.code
+            )
+        }));
+        for finding in catalogue::findings(Patterns::of(&self.rules), scope) {
+            if finding.disposition == Disposition::Named && !self.findings.contains(finding.id) {
+                out.push(format!(
+                    "spec.allow.rules: {} is granted only if `allow.findings` lists {}: {} [{}]",
+                    finding.title, finding.id, finding.effect, finding.id
+                ));
+            }
         }
-        let named = self.account_names.is_empty() || self.account_names.contains(name);
-        let labelled = self
-            .account_labels
-            .as_ref()
-            .is_none_or(|selector| selector.matches(ask.account_labels));
-        if !named || !labelled {
-            let message = if self.account_names.is_empty() {
-                "does not select this account by its labels".to_owned()
-            } else {
-                format!("admits only the accounts {}", list(&self.account_names))
-            };
-            wrong.push(
-                self.violation("WA-NOT-ALLOWED", "spec.serviceAccountRef.name", message)
-                    .found(name),
-            );
-        }
-    }
-
-    fn envelope(&self, ask: &Ask<'_>, wrong: &mut Vec<Violation>) {
-        if let Source::Role(role) = ask.source
-            && self.role_refs.contains(role)
-        {
-            return;
-        }
-        let path = match ask.source {
-            Source::Rules(_) => "spec.rules",
-            Source::Role(_) => "spec.roleRef",
-        };
-        for rule in self.envelope.uncovered(ask.rules) {
-            let message = "does not allow this; request less, or ask for a wider `allow`";
-            wrong.push(
-                self.violation("WA-NOT-ALLOWED", path, message)
-                    .found(rule.to_string()),
-            );
-        }
-    }
-
-    fn limits(&self, ask: &Ask<'_>, wrong: &mut Vec<Violation>) {
-        if ask.length > self.max_duration {
-            let limit = window::show(self.max_duration);
-            let message = format!("allows less than or equal to {limit}");
-            wrong.push(
-                self.violation("WA-TOO-LONG", ask.length_path, message)
-                    .found(window::show(ask.length)),
-            );
-        }
-        if let Some(max) = self.max_active
-            && ask.active_others as i64 >= max
-        {
-            let message = format!(
-                "allows {max} active grants per account, and {} has {}; end one of them first",
-                ask.account, ask.active_others
-            );
-            wrong.push(self.violation("WA-TOO-MANY", "spec.serviceAccountRef", message));
-        }
-    }
-
-    /// A violation that names this policy first.
-    pub fn violation(
-        &self,
-        code: &'static str,
-        path: &str,
-        message: impl std::fmt::Display,
-    ) -> Violation {
-        let text = format!("policy '{}' {message}", self.name());
-        Violation::new(code, path, Problem::Forbidden, text)
+        out
     }
 }
 
-fn selector(path: &str, selector: &LabelSelector) -> Result<Selector, String> {
-    Selector::try_from(selector.clone()).map_err(|e| format!("{path}: {e}"))
+/// The risk of a finding's severity.
+pub fn risk(severity: Severity) -> Risk {
+    match severity {
+        Severity::Info | Severity::Low => Risk::Low,
+        Severity::Medium => Risk::Medium,
+        Severity::High => Risk::High,
+        Severity::Critical => Risk::Critical,
+    }
+}
+
+fn invalid(path: impl Into<String>, message: impl Into<String>) -> Violation {
+    Violation::new("WA-POLICY", path, Problem::Invalid, message)
+}
+
+fn selector(path: &str, selector: &LabelSelector, wrong: &mut Vec<Violation>) -> Option<Selector> {
+    match Selector::try_from(selector.clone()) {
+        Ok(selector) => Some(selector),
+        Err(error) => {
+            wrong.push(invalid(path, error.to_string()));
+            None
+        }
+    }
+}
+
+/// The findings that the policy accepts. One that is never granted would be a promise that is not kept.
+fn accepted(allow: &Allow, wrong: &mut Vec<Violation>) -> BTreeSet<String> {
+    let ids = allow.findings.iter().flatten();
+    for (i, id) in ids.clone().enumerate() {
+        let message = match catalogue::code(id).map(|code| code.disposition) {
+            Some(Disposition::Named | Disposition::Allowed) => continue,
+            Some(Disposition::Never) => "is never granted; remove it",
+            None => "is no finding; `kubectl stint codes` lists them",
+        };
+        wrong.push(invalid(format!("spec.allow.findings[{i}]"), message).found(id));
+    }
+    ids.cloned().collect()
+}
+
+fn length(path: &str, text: &Option<String>, wrong: &mut Vec<Violation>) -> Option<SignedDuration> {
+    match window::parse_duration(path, text.as_deref()?) {
+        Ok(length) => Some(length),
+        Err(violation) => {
+            wrong.push(violation);
+            None
+        }
+    }
+}
+
+fn max_durations(limits: &Limits, wrong: &mut Vec<Violation>) -> BTreeMap<Risk, SignedDuration> {
+    let set = length("spec.limits.maxDuration", &limits.max_duration, wrong);
+    let all = set.unwrap_or(window::DEFAULT_MAX).min(window::HARD_MAX);
+    let by_risk = limits.max_duration_by_risk.clone().unwrap_or_default();
+    let mut limit = |(risk, default): (Risk, SignedDuration)| {
+        let path = format!("spec.limits.maxDurationByRisk.{}", risk.as_str());
+        let own = length(&path, &by_risk.of(risk).cloned(), wrong);
+        if let (Some(own), Some(set)) = (own, set)
+            && own > set
+        {
+            let message = format!(
+                "must not exceed `maxDuration`, which is {}",
+                window::show(set)
+            );
+            wrong.push(invalid(path, message).found(window::show(own)));
+        }
+        (risk, own.unwrap_or(default).min(all))
+    };
+    DEFAULT_BY_RISK.into_iter().map(&mut limit).collect()
+}
+
+fn ticket(pattern: Option<&str>, wrong: &mut Vec<Violation>) -> Option<Regex> {
+    match RegexBuilder::new(pattern?).size_limit(MAX_REGEX).build() {
+        Ok(regex) => Some(regex),
+        Err(error) => {
+            // The crate draws the place of an error over several lines; the last one says what it is.
+            let text = error.to_string();
+            let reason = text.lines().last().unwrap_or_default().trim();
+            let message = format!("must be a regular expression in RE2 syntax: {reason}");
+            wrong.push(invalid("spec.limits.requireTicket", message).found(pattern?));
+            None
+        }
+    }
 }
 
 /// The first few of a list, quoted; the rest is counted.

@@ -57,6 +57,13 @@ fn activate(status: &mut WorkloadAccessStatus, approved: &Approved, applied: &Ap
     status.policy = Some(PolicyStamp::clone(approved.policy()));
     status.service_account_uid = Some(approved.account_uid().to_owned());
     status.rules_hash = Some(approved.rules_hash().to_owned());
+    status.source = approved.source().cloned();
+    status.risk = Some(approved.risk());
+    status.findings = approved
+        .findings()
+        .iter()
+        .map(|id| (*id).to_owned())
+        .collect();
     status.role_binding = Some(applied.role_binding.clone());
     status.deadline = Some(applied.deadline.clone());
 }

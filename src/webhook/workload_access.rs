@@ -4,7 +4,7 @@ use crate::api::names;
 use crate::api::workload_access::WorkloadAccess;
 use crate::clock::Clock;
 use crate::cluster::ApiError;
-use crate::cluster::facts::{Asked, FactReader};
+use crate::cluster::facts::{Asked, FactReader, add_others};
 use crate::domain::facts::Facts;
 use crate::domain::grant::{Grant, spec_hash};
 use crate::domain::judge::{NotYet, Verdict, judge};
@@ -202,7 +202,7 @@ impl Admission {
                 ));
             }
         };
-        facts.active_others = self.facts.others(&grant, now).len();
+        add_others(&mut facts, &self.facts.others(&grant, now));
         match judge(&grant, &facts, now) {
             Verdict::Granted(_)
             | Verdict::NotYet {

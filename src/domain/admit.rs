@@ -1,0 +1,268 @@
+//! Why a policy does or does not admit a request: every reason at once.
+
+use crate::api::access_policy::{Cumulative, RequireResourceNames};
+use crate::api::workload_access::Risk;
+use crate::domain::catalogue::{self, Disposition, Finding, Scope, Severity};
+use crate::domain::grant::{Account, Source};
+use crate::domain::policy::{Labels, Policy, list};
+use crate::domain::rules::Rule;
+use crate::domain::violation::{Problem, Violation};
+use crate::domain::window;
+use jiff::{SignedDuration, Timestamp};
+use kube::core::SelectorExt;
+
+/// What a policy is asked about one request.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// The account.
+    pub account: &'a Account,
+    /// Labels of the account.
+    pub account_labels: &'a Labels,
+    /// Namespace of the request.
+    pub namespace: &'a str,
+    /// Where the rules come from.
+    pub source: &'a Source,
+    /// The rules themselves.
+    pub rules: &'a [Rule],
+    /// Where they would hold.
+    pub scope: Scope<'a>,
+    /// What the catalogue finds about them.
+    pub findings: &'a [Finding],
+    /// What they make together with what the account holds already.
+    pub combined: &'a [Combined],
+    /// The highest severity of these.
+    pub risk: Risk,
+    /// Length of the grant.
+    pub length: SignedDuration,
+    /// Path of the field that sets the length.
+    pub length_path: &'static str,
+    /// When the grant would end.
+    pub not_after: Timestamp,
+    /// Since when the account holds grants of this policy without a break, this grant included.
+    pub held_since: Timestamp,
+    /// The ticket of the request.
+    pub ticket: Option<&'a str>,
+    /// Other live grants of the account.
+    pub active_others: usize,
+}
+
+/// A combination, and what the account holds already that completes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Combined {
+    /// The combination.
+    pub finding: Finding,
+    /// The bindings that contribute; empty when the request is enough by itself.
+    pub with: Vec<String>,
+}
+
+impl Policy {
+    /// Every reason why this policy does not admit the request; empty means that it does.
+    pub fn refusals(&self, ask: &Ask<'_>) -> Vec<Violation> {
+        let mut wrong = Vec::new();
+        if self.suspended {
+            let message = "is suspended; ask its owners or use another policy";
+            wrong.push(self.violation("WA-SUSPENDED", "spec", message));
+        }
+        self.account(ask, &mut wrong);
+        self.covered(ask, &mut wrong);
+        self.accepted(ask, &mut wrong);
+        self.combined(ask, &mut wrong);
+        self.named(ask, &mut wrong);
+        self.lengths(ask, &mut wrong);
+        self.ticket(ask, &mut wrong);
+        self.places(ask, &mut wrong);
+        wrong
+    }
+
+    fn account(&self, ask: &Ask<'_>, wrong: &mut Vec<Violation>) {
+        let Account { namespace, name } = ask.account;
+        let foreign = namespace != ask.namespace;
+        if foreign && !self.account_namespaces.contains(namespace) {
+            let path = "spec.serviceAccountRef.namespace";
+            let message = "does not admit accounts of this other namespace";
+            wrong.push(
+                self.violation("WA-ACCOUNT-FOREIGN", path, message)
+                    .found(namespace),
+            );
+        }
+        let named = self.account_names.is_empty() || self.account_names.contains(name);
+        let labelled = self
+            .account_labels
+            .as_ref()
+            .is_none_or(|selector| selector.matches(ask.account_labels));
+        if !named || !labelled {
+            let message = if self.account_names.is_empty() {
+                "does not select this account by its labels".to_owned()
+            } else {
+                format!("admits only the accounts {}", list(&self.account_names))
+            };
+            wrong.push(
+                self.violation("WA-NOT-ALLOWED", "spec.serviceAccountRef.name", message)
+                    .found(name),
+            );
+        }
+    }
+
+    fn covered(&self, ask: &Ask<'_>, wrong: &mut Vec<Violation>) {
+        if let Source::Role(role) = ask.source
+            && self.role_refs.contains(role)
+        {
+            return;
+        }
+        for rule in self.envelope.uncovered(ask.rules) {
+            let message = "does not allow this; request less, or ask for a wider `allow`";
+            wrong.push(
+                self.violation("WA-NOT-ALLOWED", ask.source.path(), message)
+                    .found(rule.to_string()),
+            );
+        }
+    }
+
+    /// Findings that a policy must name before they are granted.
+    fn accepted(&self, ask: &Ask<'_>, wrong: &mut Vec<Violation>) {
+        let (base, indexed) = (ask.source.path(), ask.source.is_inline());
+        for finding in ask.findings {
+            let id = finding.id;
+            if finding.disposition != Disposition::Named || self.findings.contains(id) {
+                continue;
+            }
+            for found in catalogue::explain(id, ask.rules, base, indexed, ask.scope) {
+                let message = format!(
+                    "policy '{}' grants this only with {id} in its `allow.findings`; {}",
+                    self.name(),
+                    found.message
+                );
+                wrong.push(Violation { message, ..found });
+            }
+        }
+    }
+
+    fn combined(&self, ask: &Ask<'_>, wrong: &mut Vec<Violation>) {
+        for combined in ask.combined.iter().filter(|c| self.denies(&c.finding)) {
+            let Finding {
+                id, title, effect, ..
+            } = combined.finding;
+            let with = match combined.with.as_slice() {
+                [] => String::new(),
+                with => format!(" together with {}", with.join(", ")),
+            };
+            let message = format!(
+                "refuses the combination \"{title}\" that this makes{with}: {effect}; end the other access first, or ask for {id} in its `allow.findings`"
+            );
+            wrong.push(self.violation(id, ask.source.path(), message));
+        }
+    }
+
+    /// Whether the policy refuses a combination. Without a word about it, the critical ones.
+    fn denies(&self, finding: &Finding) -> bool {
+        let severe = match self.cumulative {
+            Some(Cumulative::Deny) => true,
+            Some(Cumulative::Warn) => false,
+            None => finding.severity == Severity::Critical,
+        };
+        severe && !self.findings.contains(finding.id)
+    }
+
+    /// Verbs that must be restricted to objects by name.
+    fn named(&self, ask: &Ask<'_>, wrong: &mut Vec<Violation>) {
+        let (base, indexed) = (ask.source.path(), ask.source.is_inline());
+        for (i, rule) in ask.rules.iter().enumerate() {
+            let open: Vec<&str> = self.open_verbs(rule);
+            if rule.resource_names.is_empty() && !open.is_empty() {
+                let path = if indexed {
+                    format!("{base}[{i}].resourceNames")
+                } else {
+                    base.to_owned()
+                };
+                let message = format!("requires `resourceNames` for {}", open.join(", "));
+                wrong.push(self.violation("WA-NO-NAMES", &path, message));
+            }
+        }
+    }
+
+    fn open_verbs<'a>(&self, rule: &'a Rule) -> Vec<&'a str> {
+        let nameless = |verb: &str| {
+            let whole = rule.resources.iter().all(|r| !r.contains('/'));
+            verb == "create" && whole
+        };
+        let exempt = |verb: &str| match self.names {
+            RequireResourceNames::None => true,
+            RequireResourceNames::Writes => {
+                matches!(verb, "get" | "list" | "watch") || nameless(verb)
+            }
+            RequireResourceNames::All => nameless(verb),
+        };
+        let verbs = rule.verbs.iter().map(String::as_str);
+        verbs.filter(|verb| !exempt(verb)).collect()
+    }
+
+    fn lengths(&self, ask: &Ask<'_>, wrong: &mut Vec<Violation>) {
+        let limit = self.max_duration[&ask.risk];
+        if ask.length > limit {
+            let of_risk = if limit < self.max_duration[&Risk::Low] {
+                format!(" for rights of risk {}", ask.risk.as_str())
+            } else {
+                String::new()
+            };
+            let message = format!(
+                "allows less than or equal to {}{of_risk}",
+                window::show(limit)
+            );
+            wrong.push(
+                self.violation("WA-TOO-LONG", ask.length_path, message)
+                    .found(window::show(ask.length)),
+            );
+        }
+        let total = ask.not_after.duration_since(ask.held_since);
+        if let Some(limit) = self.max_total
+            && total > limit
+        {
+            let message = format!(
+                "allows {} without a break, and {} holds grants of it since {}; ask again when they have ended",
+                window::show(limit),
+                ask.account,
+                ask.held_since
+            );
+            wrong.push(
+                self.violation("WA-TOO-LONG", ask.length_path, message)
+                    .found(window::show(total)),
+            );
+        }
+    }
+
+    fn ticket(&self, ask: &Ask<'_>, wrong: &mut Vec<Violation>) {
+        let Some(pattern) = &self.ticket else {
+            return;
+        };
+        if ask.ticket.is_some_and(|ticket| pattern.is_match(ticket)) {
+            return;
+        }
+        let message = format!("requires a ticket that matches `{pattern}`");
+        let mut violation = self.violation("WA-TICKET", "spec.ticket", message);
+        violation.found = ask.ticket.map(str::to_owned);
+        wrong.push(violation);
+    }
+
+    fn places(&self, ask: &Ask<'_>, wrong: &mut Vec<Violation>) {
+        if let Some(max) = self.max_active
+            && ask.active_others as i64 >= max
+        {
+            let message = format!(
+                "allows {max} active grants per account, and {} has {}; end one of them first",
+                ask.account, ask.active_others
+            );
+            wrong.push(self.violation("WA-TOO-MANY", "spec.serviceAccountRef", message));
+        }
+    }
+
+    /// A violation that names this policy first.
+    pub fn violation(
+        &self,
+        code: &'static str,
+        path: &str,
+        message: impl std::fmt::Display,
+    ) -> Violation {
+        let text = format!("policy '{}' {message}", self.name());
+        Violation::new(code, path, Problem::Forbidden, text)
+    }
+}

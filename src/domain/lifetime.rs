@@ -1,0 +1,151 @@
+//! When a grant begins and ends, and whether it is over.
+
+use crate::api::access_policy::FollowRole;
+use crate::api::workload_access::EndReason;
+use crate::domain::facts::Facts;
+use crate::domain::grant::{End, Grant};
+use crate::domain::policy::Policy;
+use crate::domain::source;
+use crate::domain::violation::{Problem, Violation};
+use crate::domain::window;
+use jiff::{SignedDuration, Timestamp};
+use std::sync::Arc;
+
+/// When access ends: as asked, and for a length from activation as the deadline Job recorded it then, never later than
+/// the receipt allows.
+pub(crate) fn not_after(grant: &Grant, facts: &Facts, now: Timestamp) -> Timestamp {
+    match (grant.end(), &facts.live) {
+        (End::At(at), _) => at,
+        (End::After(length), Some(live)) => {
+            let latest = pending_until(grant, facts).saturating_add(length);
+            live.not_after
+                .min(window::round_down(latest.unwrap_or(now)))
+        }
+        (End::After(length), None) => window::round_down(now.saturating_add(length).unwrap_or(now)),
+    }
+}
+
+/// Until when a request may wait to become active.
+fn pending_until(grant: &Grant, facts: &Facts) -> Timestamp {
+    let from = grant
+        .not_before()
+        .map_or(facts.requested_at, |t| t.max(facts.requested_at));
+    from.saturating_add(window::PENDING).unwrap_or(from)
+}
+
+pub(crate) fn over(
+    grant: &Grant,
+    facts: &Facts,
+    not_after: Timestamp,
+    now: Timestamp,
+) -> Option<(EndReason, String)> {
+    let end = |reason, why: &str| Some((reason, why.to_owned()));
+    if let Some(reason) = facts.ended {
+        return end(
+            reason,
+            "ended before; create another WorkloadAccess for more",
+        );
+    }
+    if grant.deleting() {
+        return end(EndReason::Deleted, "the WorkloadAccess was deleted");
+    }
+    if grant.revoked() {
+        return end(EndReason::Revoked, "`spec.revoked` was set");
+    }
+    let in_past_when_asked = matches!(grant.end(), End::At(at) if at <= facts.requested_at);
+    if now >= not_after && !in_past_when_asked {
+        return end(EndReason::Expired, &format!("access ended at {not_after}"));
+    }
+    let Some(live) = &facts.live else {
+        let until = pending_until(grant, facts);
+        let text = format!("was not activated by {until}; create another WorkloadAccess");
+        return (now >= until).then_some((EndReason::Expired, text));
+    };
+    match &facts.account {
+        None => return end(EndReason::IdentityChanged, "the ServiceAccount was deleted"),
+        Some(account) if !live.account_uid.is_empty() && account.uid != live.account_uid => {
+            return end(
+                EndReason::IdentityChanged,
+                "the ServiceAccount was re-created",
+            );
+        }
+        Some(_) => {}
+    }
+    let suspended =
+        |(policy, _): &(Arc<Policy>, bool)| policy.name() == live.policy && policy.suspended();
+    if facts.policies.iter().any(suspended) {
+        let why = format!("policy '{}' was suspended", live.policy);
+        return end(EndReason::Suspended, &why);
+    }
+    let admitted_by = |(policy, _): &&(Arc<Policy>, bool)| policy.name() == live.policy;
+    if source::changed(facts)
+        && let Some((policy, _)) = facts.policies.iter().find(admitted_by)
+        && policy.follow_role() == FollowRole::Revoke
+    {
+        let why = format!(
+            "the role that the rights were copied from changed, and policy '{}' ends grants then",
+            live.policy
+        );
+        return end(EndReason::PolicyWithdrawn, &why);
+    }
+    if live.taken_away {
+        return end(
+            EndReason::Revoked,
+            "the RoleBinding or its deadline was deleted",
+        );
+    }
+    None
+}
+
+pub(crate) fn window(grant: &Grant, facts: &Facts, wrong: &mut Vec<Violation>) {
+    let latest = facts.requested_at.saturating_add(window::HARD_MAX);
+    if let (Some(from), Ok(latest)) = (grant.not_before(), latest)
+        && from > latest
+    {
+        let message = format!("must be at most {} ahead", window::show(window::HARD_MAX));
+        wrong.push(
+            Violation::new("WA-WINDOW", "spec.notBefore", Problem::Invalid, message)
+                .found(from.to_string()),
+        );
+    }
+    if let End::At(at) = grant.end()
+        && at <= facts.requested_at
+    {
+        let message = format!(
+            "must lie ahead; it was {} at the API server",
+            facts.requested_at
+        );
+        wrong.push(
+            Violation::new("WA-IN-PAST", "spec.notAfter", Problem::Invalid, message)
+                .found(at.to_string()),
+        );
+    }
+}
+
+/// Length of the grant: what is asked for, counted from now or from when it began.
+pub(crate) fn length(grant: &Grant, facts: &Facts, now: Timestamp) -> SignedDuration {
+    match (grant.end(), &facts.live) {
+        (End::After(length), _) => length,
+        // `since` is a creation time, rounded down to whole seconds by the API server.
+        (End::At(at), Some(live)) => at.duration_since(live.since) - SignedDuration::from_secs(1),
+        (End::At(at), None) => {
+            let from = grant.not_before().map_or(now, |t| t.max(now));
+            at.duration_since(from)
+        }
+    }
+}
+
+/// Since when the account holds grants of the policy without a break, this one included.
+pub(crate) fn held_since(
+    grant: &Grant,
+    facts: &Facts,
+    policy: &Policy,
+    now: Timestamp,
+) -> Timestamp {
+    if let Some(live) = &facts.live {
+        return live.held_since;
+    }
+    let begins = grant.not_before().map_or(now, |from| from.max(now));
+    let others = facts.held_since.get(policy.name());
+    others.map_or(begins, |since| begins.min(*since))
+}

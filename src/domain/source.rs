@@ -1,0 +1,114 @@
+//! Where the rules of a grant come from: the request, or a copy of a role as it was when the grant became active.
+
+use crate::api::workload_access::{RoleReference, SourceStamp};
+use crate::domain::facts::{Facts, Role, RoleFacts};
+use crate::domain::grant::{Grant, Source};
+use crate::domain::rules::{self, Rule};
+use crate::domain::violation::{Problem, Violation};
+
+/// The rules of the request, or of the role it names. A live grant keeps the rules it was activated with.
+pub(crate) fn granted_rules(grant: &Grant, facts: &Facts, wrong: &mut Vec<Violation>) -> Vec<Rule> {
+    let reference = match grant.source() {
+        Source::Rules(rules) => return rules.clone(),
+        Source::Role(reference) => reference,
+    };
+    if let (Some(_), Some(copy)) = (&facts.live, &facts.copy) {
+        return copy.clone();
+    }
+    let role = match &facts.role {
+        RoleFacts::Found(role) => role,
+        RoleFacts::Missing | RoleFacts::NotReferenced => {
+            let message = "must name a role that exists";
+            wrong.push(refuse(
+                "WA-ROLE-MISSING",
+                reference,
+                Problem::NotFound,
+                message,
+            ));
+            return Vec::new();
+        }
+    };
+    if let Some((code, message)) = unusable(role) {
+        wrong.push(refuse(code, reference, Problem::Invalid, message));
+        return Vec::new();
+    }
+    let rules = role.rules.clone();
+    if let Some(live) = &facts.live
+        && rules::hash(&rules) != live.rules_hash
+    {
+        let message = "the copy of the role was changed, and the role no longer has the rules that were granted";
+        wrong.push(refuse(
+            "WA-ROLE-MISSING",
+            reference,
+            Problem::Invalid,
+            message,
+        ));
+        return Vec::new();
+    }
+    rules
+}
+
+fn unusable(role: &Role) -> Option<(&'static str, &'static str)> {
+    if role.made_by_stint {
+        return Some((
+            "WA-ROLE-MISSING",
+            "must name a role of its own; this one is the copy that Stint made for a grant",
+        ));
+    }
+    if role.selects_itself {
+        return Some((
+            "WA-ROLE-AGGREGATED",
+            "must not be put together from itself; its aggregation rule selects its own labels",
+        ));
+    }
+    match (role.rules.is_empty(), role.aggregated) {
+        (true, true) => Some((
+            "WA-ROLE-AGGREGATED",
+            "must have rules; Kubernetes has found none to put together yet",
+        )),
+        (true, false) => Some(("WA-ROLE-MISSING", "must name a role that has rules")),
+        (false, _) => None,
+    }
+}
+
+fn refuse(
+    code: &'static str,
+    reference: &RoleReference,
+    problem: Problem,
+    message: &str,
+) -> Violation {
+    let found = format!("{:?}/{}", reference.kind, reference.name);
+    Violation::new(code, "spec.roleRef", problem, message).found(found)
+}
+
+/// What a grant remembers of the role that it is copied from; a live grant, what it remembered.
+pub(crate) fn stamp(grant: &Grant, facts: &Facts) -> Option<SourceStamp> {
+    if let Some(live) = &facts.live {
+        let changed = changed(facts);
+        let recorded = live.source.clone();
+        return recorded.map(|source| SourceStamp { changed, ..source });
+    }
+    let (Source::Role(reference), RoleFacts::Found(role)) = (grant.source(), &facts.role) else {
+        return None;
+    };
+    Some(SourceStamp {
+        kind: reference.kind,
+        name: reference.name.clone(),
+        uid: role.uid.clone(),
+        rules_hash: rules::hash(&role.rules),
+        aggregated: role.aggregated,
+        changed: false,
+    })
+}
+
+/// Whether the role of a live grant is not what it was when it was copied.
+pub(crate) fn changed(facts: &Facts) -> bool {
+    let recorded = facts.live.as_ref().and_then(|live| live.source.as_ref());
+    match (recorded, &facts.role) {
+        (Some(then), RoleFacts::Found(now)) => {
+            then.uid != now.uid || then.rules_hash != rules::hash(&now.rules)
+        }
+        (Some(_), RoleFacts::Missing) => true,
+        (Some(_), RoleFacts::NotReferenced) | (None, _) => false,
+    }
+}
