@@ -8,18 +8,18 @@ use crate::cluster::facts::FactReader;
 use crate::cluster::stores::{Change, Listener, Stores};
 use crate::cluster::{client, keys};
 use crate::config::{Cli, Command, LogFormat, RunArgs};
-use crate::controller::Controller;
 use crate::controller::expiry::Expiry;
 use crate::controller::reconcile::Context;
 use crate::controller::seats::Seats;
+use crate::controller::{Controller, policies};
 use crate::domain::receipt::Keys;
 use crate::ops::admin::{self, Admin};
 use crate::ops::metrics::Metrics;
 use crate::ops::readiness::{Gate, Heart, Liveness, Readiness};
 use crate::ops::telemetry::{self, Format, TelemetryError};
 use crate::tls::resolver::{self, Resolver};
+use crate::webhook::admission::Admission;
 use crate::webhook::server::{self, Limits};
-use crate::webhook::workload_access::Admission;
 use kube::{Client, Config};
 use std::future::Future;
 use std::io::Write;
@@ -305,9 +305,12 @@ impl Core {
         until_stopped(tasks, stop, "deadline queue", async move {
             worker.run(|| heart.beat()).await;
         });
+        let (reporter, seen) = unbounded_channel();
+        let reports = policies::report(context.client.clone(), Arc::clone(&context.clock), seen);
+        until_stopped(tasks, stop, "policy status", reports);
         let stop = stop.clone();
         tasks.spawn(async move {
-            let controller = Controller::new(stores, expiry, context);
+            let controller = Controller::new(stores, expiry, context, reporter);
             tokio::select! {
                 () = wait_for(&readiness, &["first-sweep", "certificate"]) => {}
                 () = stop.cancelled() => return "controller",

@@ -14,8 +14,8 @@ use stint::domain::grant::spec_hash;
 use stint::domain::receipt::{Claims, KEY_LENGTH, Keys, Requester};
 use stint::ops::metrics::Metrics;
 use stint::ops::readiness::Readiness;
+use stint::webhook::admission::{Admission, MUTATE, VALIDATE};
 use stint::webhook::server::Handler;
-use stint::webhook::workload_access::{Admission, MUTATE, VALIDATE};
 
 fn keys() -> Keys {
     Keys::new(&[7; KEY_LENGTH], None).unwrap()
@@ -172,4 +172,59 @@ async fn a_deletion_does_not_leave_access_behind(#[case] options: Value) {
         text.contains("\"migrate-42\"") && text.contains("[WA-ORPHAN]"),
         "{text}"
     );
+}
+
+fn policy_review(operation: &str, spec: Value, old: Value) -> Value {
+    let object = |spec: Value| {
+        json!({"apiVersion": "stint.dev/v1alpha1", "kind": "AccessPolicy",
+               "metadata": {"name": "payments-jobs"}, "spec": spec})
+    };
+    let old = if old.is_null() { old } else { object(old) };
+    let mut review = review(operation, object(spec), old);
+    review["request"]["kind"]["kind"] = json!("AccessPolicy");
+    review["request"]["resource"]["resource"] = json!("accesspolicies");
+    review
+}
+
+fn policy_spec(limits: Value) -> Value {
+    json!({"namespaceSelector": {}, "serviceAccounts": {"names": ["migrator"]},
+           "allow": {"rules": [{"apiGroups": [""], "resources": ["*"], "verbs": ["get"]}]}, "limits": limits})
+}
+
+#[tokio::test]
+async fn a_policy_that_cannot_be_used_is_refused_when_it_is_written() {
+    let spec = policy_spec(json!({"requireTicket": "CHG-("}));
+    let text = refusal(VALIDATE, &policy_review("CREATE", spec, Value::Null)).await;
+    assert!(
+        text.starts_with("AccessPolicy \"payments-jobs\" is invalid:\nspec.limits.requireTicket: Invalid value: 'CHG-(': must be"),
+        "{text}"
+    );
+}
+
+async fn response(review: &Value) -> Value {
+    let body = Bytes::from(review.to_string());
+    let answer = admission().handle(VALIDATE, body).await.unwrap();
+    let answer: Value = serde_json::from_slice(&answer).unwrap();
+    answer["response"].clone()
+}
+
+#[tokio::test]
+async fn a_careless_policy_is_allowed_with_warnings() {
+    let review = policy_review("CREATE", policy_spec(json!({})), Value::Null);
+    let response = response(&review).await;
+    assert_eq!(response["allowed"], json!(true));
+    let warnings = response["warnings"].to_string();
+    assert!(warnings.contains("[OB-W02]"), "{warnings}");
+    assert!(warnings.contains("selects no namespace"), "{warnings}");
+}
+
+#[tokio::test]
+async fn the_kill_switch_and_metadata_of_a_broken_policy_can_be_changed() {
+    let broken = policy_spec(json!({"requireTicket": "("}));
+    let mut suspended = broken.clone();
+    suspended["suspended"] = json!(true);
+    let kill = policy_review("UPDATE", suspended, broken.clone());
+    assert_eq!(response(&kill).await["allowed"], json!(true));
+    let relabelled = policy_review("UPDATE", broken.clone(), broken);
+    assert_eq!(response(&relabelled).await["allowed"], json!(true));
 }

@@ -11,6 +11,12 @@ pub const STALLED: &str = "Stalled";
 /// Present only while `True`: waiting for something (kstatus: InProgress).
 pub const RECONCILING: &str = "Reconciling";
 
+/// Reason of `Ready` of a policy that can be used.
+pub const REASON_USABLE: &str = "Usable";
+/// Reason of `Ready` of a policy that cannot be used, and so admits nothing.
+pub const REASON_INVALID: &str = "Invalid";
+/// Reason of `Ready` of a policy that ends and admits nothing because its kill switch is on.
+pub const REASON_SUSPENDED: &str = "Suspended";
 /// Reason of a live grant.
 pub const REASON_ACTIVE: &str = "Active";
 /// Reason while `notBefore` lies ahead.

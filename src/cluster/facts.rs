@@ -105,6 +105,35 @@ impl FactReader {
             .await
     }
 
+    /// What the author of a policy should know about the cluster as it is now, one line each with a code.
+    pub fn policy_warnings(&self, policy: &Policy) -> Vec<String> {
+        let namespaces = self.stores.namespaces.state();
+        let selected: Vec<String> = namespaces
+            .iter()
+            .filter(|namespace| policy.selects_namespace(namespace.labels()))
+            .map(|namespace| namespace.name_any())
+            .collect();
+        if selected.is_empty() {
+            return vec![
+                "spec.namespaceSelector: selects no namespace that exists now [WA-POLICY]".into(),
+            ];
+        }
+        let exists = |name: &String| {
+            let of = |namespace| ObjectRef::new(name).within(namespace);
+            selected
+                .iter()
+                .chain(policy.account_namespaces())
+                .any(|namespace| self.stores.accounts.get(&of(namespace)).is_some())
+        };
+        let names = policy.account_names().iter().enumerate();
+        names
+            .filter(|(_, name)| !exists(name))
+            .map(|(i, name)| {
+                format!("spec.serviceAccounts.names[{i}]: no selected namespace has an account '{name}' now [WA-POLICY]")
+            })
+            .collect()
+    }
+
     /// The bindings of other grants of the account.
     pub fn others(&self, grant: &Grant, now: Timestamp) -> Vec<Binding> {
         self.stores

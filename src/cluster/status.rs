@@ -1,12 +1,16 @@
-//! Writes the status of a WorkloadAccess, and nothing when nothing changed.
+//! Writes the status of Stint's kinds, and nothing when nothing changed.
 
+use crate::api::AccessPolicy;
+use crate::api::access_policy::AccessPolicyStatus;
 use crate::api::names::STATUS_MANAGER;
 use crate::api::workload_access::{WorkloadAccess, WorkloadAccessStatus};
 use crate::cluster::{ApiError, call};
 use kube::api::{Patch, PatchParams};
 use kube::core::{Resource, ResourceExt};
 use kube::{Api, Client};
+use serde::de::DeserializeOwned;
 use serde_json::json;
+use std::fmt::Debug;
 
 /// Writes `status` by server-side apply unless it equals what the object has. Returns whether it wrote.
 pub async fn write(
@@ -20,15 +24,36 @@ pub async fn write(
     let namespace = object
         .namespace()
         .ok_or(ApiError::Incomplete("namespace"))?;
-    let api: Api<WorkloadAccess> = Api::namespaced(client.clone(), &namespace);
+    let api = Api::namespaced(client.clone(), &namespace);
+    apply(&api, object, json!(status)).await?;
+    Ok(true)
+}
+
+/// The same for a policy.
+pub async fn write_policy(
+    client: &Client,
+    object: &AccessPolicy,
+    status: &AccessPolicyStatus,
+) -> Result<bool, ApiError> {
+    if object.status.as_ref() == Some(status) {
+        return Ok(false);
+    }
+    apply(&Api::all(client.clone()), object, json!(status)).await?;
+    Ok(true)
+}
+
+async fn apply<K>(api: &Api<K>, object: &K, status: serde_json::Value) -> Result<(), ApiError>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
     let apply = json!({
-        "apiVersion": WorkloadAccess::api_version(&()),
-        "kind": WorkloadAccess::kind(&()),
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
         // The UID keeps a status from landing on a re-created object of the same name.
         "metadata": {"name": object.name_any(), "uid": object.uid()},
         "status": status,
     });
     let params = PatchParams::apply(STATUS_MANAGER).force();
     call(api.patch_status(&object.name_any(), &params, &Patch::Apply(apply))).await?;
-    Ok(true)
+    Ok(())
 }

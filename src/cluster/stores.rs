@@ -41,6 +41,8 @@ pub enum Change {
     Account(String, String),
     /// An account is gone: `namespace/name`.
     AccountDeleted(String),
+    /// This policy was read, with what became of it.
+    Policy(Box<AccessPolicy>, CompiledPolicy),
     /// Something that many requests depend on: a policy, a namespace's labels, the ceiling, or a whole new list.
     Everything,
     /// A managed RoleBinding appeared, changed or went.
@@ -216,6 +218,20 @@ impl Stores {
             .is_some_and(|a| a.uid().as_deref() == Some(uid))
     }
 
+    /// Whether an event leaves a policy as it was: our own writes of its status do.
+    fn decides_alike(
+        &self,
+        event: &Event<DeserializeGuard<AccessPolicy>>,
+        compiled: Option<&CompiledPolicy>,
+    ) -> bool {
+        let (Event::Apply(object), Some(Ok(new))) = (event, compiled) else {
+            return false;
+        };
+        let policies = self.policies.read().unwrap_or_else(PoisonError::into_inner);
+        let old = policies.now.get(&object.name_any());
+        matches!(old, Some(Ok(old)) if old.stamp() == new.stamp())
+    }
+
     fn change_policies(&self, change: impl FnOnce(&mut Policies)) {
         change(
             &mut self
@@ -345,24 +361,32 @@ fn on_access(listener: &Listener) -> On<GuardedAccess> {
 fn on_policy(stores: &Arc<Stores>, listener: &Listener) -> On<DeserializeGuard<AccessPolicy>> {
     let (stores, tell) = (Arc::clone(stores), Arc::clone(listener));
     Box::new(move |event| {
-        stores.change_policies(|policies| match event {
-            Event::Init => policies.listing.clear(),
-            Event::InitApply(object) => {
-                policies
-                    .listing
-                    .insert(object.name_any(), compile_policy(object));
+        let compiled = match event {
+            Event::Apply(object) | Event::InitApply(object) => Some(compile_policy(object)),
+            Event::Init | Event::InitDone | Event::Delete(_) => None,
+        };
+        if let (Event::Apply(object) | Event::InitApply(object), Some(compiled)) =
+            (event, &compiled)
+            && let Ok(readable) = &object.0
+        {
+            tell(Change::Policy(Box::new(readable.clone()), compiled.clone()));
+        }
+        let same = stores.decides_alike(event, compiled.as_ref());
+        stores.change_policies(|policies| match (event, compiled) {
+            (Event::Init, _) => policies.listing.clear(),
+            (Event::InitApply(object), Some(compiled)) => {
+                policies.listing.insert(object.name_any(), compiled);
             }
-            Event::InitDone => policies.now = std::mem::take(&mut policies.listing),
-            Event::Apply(object) => {
-                policies
-                    .now
-                    .insert(object.name_any(), compile_policy(object));
+            (Event::InitDone, _) => policies.now = std::mem::take(&mut policies.listing),
+            (Event::Apply(object), Some(compiled)) => {
+                policies.now.insert(object.name_any(), compiled);
             }
-            Event::Delete(object) => {
+            (Event::Delete(object), _) => {
                 policies.now.remove(&object.name_any());
             }
+            (Event::Apply(_) | Event::InitApply(_), None) => {}
         });
-        if !matches!(event, Event::Init | Event::InitApply(_)) {
+        if !same && !matches!(event, Event::Init | Event::InitApply(_)) {
             tell(Change::Everything);
         }
     })

@@ -2,12 +2,14 @@
 
 pub mod error;
 pub mod expiry;
+pub mod policies;
 pub mod reconcile;
 pub mod seats;
 
 use crate::cluster::stores::{AccessRef, Binding, Change, GuardedAccess, Presence, Stores};
 use crate::controller::error::Error;
 use crate::controller::expiry::{Cause, Expiry};
+use crate::controller::policies::Reporter;
 use crate::controller::reconcile::Context;
 use crate::domain::grant::Account;
 use crate::domain::retry;
@@ -32,11 +34,17 @@ pub struct Controller {
     context: Arc<Context>,
     queue: UnboundedSender<AccessRef>,
     passes: UnboundedReceiver<AccessRef>,
+    reporter: Reporter,
 }
 
 impl Controller {
     /// A controller over filled or filling stores.
-    pub fn new(stores: Arc<Stores>, expiry: Arc<Expiry>, context: Arc<Context>) -> Self {
+    pub fn new(
+        stores: Arc<Stores>,
+        expiry: Arc<Expiry>,
+        context: Arc<Context>,
+        reporter: Reporter,
+    ) -> Self {
         let (queue, passes) = unbounded_channel();
         Self {
             stores,
@@ -44,6 +52,7 @@ impl Controller {
             context,
             queue,
             passes,
+            reporter,
         }
     }
 
@@ -63,8 +72,9 @@ impl Controller {
             context,
             queue,
             passes,
+            reporter,
         } = self;
-        let dispatcher = dispatch(changes, &stores, &expiry, &context, queue);
+        let dispatcher = dispatch(changes, &stores, &expiry, &context, queue, reporter);
         let passes = reconcile_all(passes, &stores, &context, stop.clone());
         tokio::select! {
             () = dispatcher => {}
@@ -81,6 +91,7 @@ async fn dispatch(
     expiry: &Expiry,
     context: &Context,
     queue: UnboundedSender<AccessRef>,
+    reporter: Reporter,
 ) {
     enqueue(stores, &queue, |_| true);
     while let Some(first) = changes.recv().await {
@@ -89,6 +100,8 @@ async fn dispatch(
         while let Some(change) = next {
             match change {
                 Change::Everything => everything = true,
+                // A closed queue means that the process is stopping.
+                Change::Policy(object, compiled) => drop(reporter.send((object, compiled))),
                 Change::Binding(binding, Presence::Present) => {
                     expiry.watch(binding.clone());
                     confirm(&binding, stores, expiry, context).await;
@@ -135,7 +148,7 @@ fn react(
         }
         Change::Binding(binding, Presence::Gone) => expiry.forget(&binding.uid),
         // Both are answered in `dispatch`, since they may need a read.
-        Change::Binding(_, Presence::Present) | Change::Everything => {}
+        Change::Binding(_, Presence::Present) | Change::Everything | Change::Policy(..) => {}
     }
 }
 

@@ -132,7 +132,12 @@ impl Policy {
         &self.role_refs
     }
 
-    /// Accounts by name, and the other namespaces they may be of.
+    /// Other namespaces whose accounts may receive rights.
+    pub fn account_namespaces(&self) -> &[String] {
+        &self.account_namespaces
+    }
+
+    /// Names of accounts; empty when they are selected by labels alone.
     pub fn account_names(&self) -> &[String] {
         &self.account_names
     }

@@ -1,9 +1,11 @@
 //! From the old status and what happened to the new status. Output only: nothing here is read as permission.
 
+use crate::api::access_policy::AccessPolicyStatus;
 use crate::api::conditions as names;
 use crate::api::workload_access::{EndReason, PolicyStamp, WorkloadAccessStatus};
 use crate::domain::judge::{Approved, NotYet};
 use crate::domain::plan::Applied;
+use crate::domain::policy::Policy;
 use crate::domain::violation::{Violation, render_lines};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -147,21 +149,8 @@ fn conditions(
     summary: &Summary,
     now: Timestamp,
 ) -> Vec<Condition> {
-    let message: String = summary.message.chars().take(MAX_MESSAGE).collect();
     let set = |type_: &str, on: bool, reason: &str| {
-        let status = if on { "True" } else { "False" };
-        let before = old.iter().find(|c| c.type_ == type_);
-        let since = before
-            .filter(|c| c.status == status)
-            .map(|c| c.last_transition_time.clone());
-        Condition {
-            type_: type_.to_owned(),
-            status: status.to_owned(),
-            reason: reason.to_owned(),
-            message: message.clone(),
-            last_transition_time: since.unwrap_or(Time(crate::domain::window::round_down(now))),
-            observed_generation: generation,
-        }
+        condition(old, generation, (type_, on, reason), &summary.message, now)
     };
     let mut all = vec![set(names::READY, summary.ready, summary.reason)];
     match summary.accepted {
@@ -177,6 +166,55 @@ fn conditions(
         all.push(set(names::RECONCILING, true, summary.reason));
     }
     all
+}
+
+/// One condition; its time of transition is kept while its status stays.
+fn condition(
+    old: &[Condition],
+    generation: Option<i64>,
+    (type_, on, reason): (&str, bool, &str),
+    message: &str,
+    now: Timestamp,
+) -> Condition {
+    let status = if on { "True" } else { "False" };
+    let before = old.iter().find(|c| c.type_ == type_);
+    let since = before
+        .filter(|c| c.status == status)
+        .map(|c| c.last_transition_time.clone());
+    Condition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: message.chars().take(MAX_MESSAGE).collect(),
+        last_transition_time: since.unwrap_or(Time(crate::domain::window::round_down(now))),
+        observed_generation: generation,
+    }
+}
+
+/// The next status of a policy. Equal to `old` when nothing happened.
+pub fn of_policy(
+    old: &AccessPolicyStatus,
+    generation: Option<i64>,
+    compiled: Result<&Policy, &[Violation]>,
+    now: Timestamp,
+) -> AccessPolicyStatus {
+    let (on, reason, message) = match compiled {
+        Err(wrong) => (false, names::REASON_INVALID, render_lines(wrong)),
+        Ok(policy) if policy.suspended() => {
+            let message = "suspended: every grant under this policy ends, and none is admitted";
+            (true, names::REASON_SUSPENDED, message.to_owned())
+        }
+        Ok(policy) => {
+            let mut lines = vec!["can be used".to_owned()];
+            lines.extend(policy.warnings());
+            (true, names::REASON_USABLE, lines.join("\n"))
+        }
+    };
+    let ready = (names::READY, on, reason);
+    AccessPolicyStatus {
+        observed_generation: generation,
+        conditions: vec![condition(&old.conditions, generation, ready, &message, now)],
+    }
 }
 
 /// The reason of `Ready`, the one word for where a request stands.

@@ -15,9 +15,18 @@ pub(super) const KIND: &str = "AdmissionReview";
 /// Most causes in one refusal, as in the rendered message.
 const MAX_CAUSES: usize = 20;
 
-/// Allowed as it is.
-pub fn allow(uid: &str) -> Bytes {
-    answer(json!({"uid": uid, "allowed": true}))
+/// Most warnings in one answer, and the characters after which the API server cuts each.
+const MAX_WARNINGS: usize = 10;
+const MAX_WARNING: usize = 256;
+
+/// Allowed as it is, with what the caller should know.
+pub fn allow(uid: &str, warnings: &[String]) -> Bytes {
+    if warnings.is_empty() {
+        return answer(json!({"uid": uid, "allowed": true}));
+    }
+    let cut = |text: &String| -> String { text.chars().take(MAX_WARNING).collect() };
+    let warnings: Vec<String> = warnings.iter().take(MAX_WARNINGS).map(cut).collect();
+    answer(json!({"uid": uid, "allowed": true, "warnings": warnings}))
 }
 
 /// Allowed with changes: `operations` of a JSON Patch (RFC 6902). For the mutating webhook only; from a validating one
@@ -82,7 +91,12 @@ mod tests {
 
     #[test]
     fn answers_carry_the_uid() {
-        assert_eq!(response(&allow("u")), json!({"uid": "u", "allowed": true}));
+        assert_eq!(
+            response(&allow("u", &[])),
+            json!({"uid": "u", "allowed": true})
+        );
+        let warned = response(&allow("u", &["careful".into()]));
+        assert_eq!(warned["warnings"], json!(["careful"]));
         let failed = response(&error("u", 503, "ServiceUnavailable", "not ready"));
         assert_eq!(failed["status"]["code"], 503);
         assert_eq!(

@@ -2,114 +2,24 @@
 
 use crate::api::names;
 use crate::api::workload_access::WorkloadAccess;
-use crate::clock::Clock;
 use crate::cluster::ApiError;
-use crate::cluster::facts::{Asked, FactReader, add_others};
+use crate::cluster::facts::{Asked, add_others};
 use crate::domain::facts::Facts;
 use crate::domain::grant::{Grant, spec_hash};
 use crate::domain::judge::{NotYet, Verdict, judge};
 use crate::domain::plan::Observed;
 use crate::domain::receipt::{Claims, Keys, Requester};
 use crate::domain::violation::{Problem, Violation};
-use crate::ops::metrics::Metrics;
-use crate::webhook::review::{self, Operation, Review};
-use crate::webhook::server::Handler;
-use hyper::body::Bytes;
+use crate::webhook::admission::{Admission, Answer, decode, no_keys};
+use crate::webhook::review::{Operation, Review};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Instant;
-
-/// Path of the mutating webhook.
-pub const MUTATE: &str = "/mutate";
-/// Path of the validating webhook.
-pub const VALIDATE: &str = "/validate";
 
 const RECEIPT_PATH: &str = "metadata.annotations[stint.dev/receipt]";
 
-/// Answers admission reviews of `WorkloadAccess`.
-pub struct Admission {
-    /// Facts for the judge.
-    pub facts: FactReader,
-    /// Receipt keys; absent until they are loaded.
-    pub keys: Arc<RwLock<Option<Keys>>>,
-    /// The API server's clock.
-    pub clock: Arc<dyn Clock>,
-    /// Metrics.
-    pub metrics: Arc<Metrics>,
-}
-
-/// What a review comes to.
-enum Answer {
-    Allow,
-    Patch(Vec<Value>),
-    Deny(Vec<Violation>),
-    NotNow(String),
-}
-
-impl Handler for Admission {
-    async fn handle(&self, path: &str, body: Bytes) -> Option<Bytes> {
-        let began = Instant::now();
-        let review = match (path, review::parse(&body)) {
-            (MUTATE | VALIDATE, Ok(review)) => review,
-            (MUTATE | VALIDATE, Err(malformed)) => {
-                self.metrics.review("OTHER", "malformed", began.elapsed());
-                return Some(malformed.answer());
-            }
-            _ => return None,
-        };
-        let answer = if path == MUTATE {
-            self.mutate(&review)
-        } else {
-            self.validate(&review).await
-        };
-        self.count(&review, &answer, began);
-        Some(render(&review, answer))
-    }
-}
-
-fn render(review: &Review, answer: Answer) -> Bytes {
-    match answer {
-        Answer::Allow => review::allow(&review.uid),
-        Answer::Patch(operations) => review::allow_with_patch(&review.uid, &operations),
-        Answer::Deny(violations) => review::deny(
-            &review.uid,
-            &review.kind.kind,
-            review.object_name(),
-            &violations,
-        ),
-        Answer::NotNow(why) => review::error(&review.uid, 503, "ServiceUnavailable", &why),
-    }
-}
-
 impl Admission {
-    fn count(&self, review: &Review, answer: &Answer, began: Instant) {
-        let word = match answer {
-            Answer::Allow | Answer::Patch(_) => "allowed",
-            Answer::Deny(_) => "denied",
-            Answer::NotNow(_) => "unavailable",
-        };
-        self.metrics
-            .review(review.operation.as_str(), word, began.elapsed());
-        if let Answer::Deny(violations) = answer {
-            violations
-                .iter()
-                .for_each(|v| self.metrics.violation(v.code));
-            let codes: Vec<&str> = violations.iter().map(|v| v.code).collect();
-            tracing::info!(
-                uid = review.uid,
-                user = review.user_info.username,
-                ?codes,
-                "denied"
-            );
-        }
-    }
-
     /// Stamps the receipt: on CREATE a fresh one over whatever was sent, on UPDATE the one that was there.
-    fn mutate(&self, review: &Review) -> Answer {
-        if let Some(refusal) = foreign_kind(review) {
-            return refusal;
-        }
+    pub(super) fn stamp_receipt(&self, review: &Review) -> Answer {
         let receipt = match review.operation {
             Operation::Create => match self.issue(review) {
                 Ok(receipt) => Some(receipt),
@@ -127,7 +37,7 @@ impl Admission {
 
     fn issue(&self, review: &Review) -> Result<String, Answer> {
         // What does not decode goes on without a receipt: the schema, which is checked next, says better what is wrong.
-        let object = decode(&review.object).map_err(|_| Answer::Allow)?;
+        let object: WorkloadAccess = decode(&review.object).map_err(|_| Answer::Allow)?;
         let keys = self.keys().ok_or_else(no_keys)?;
         let name = object.metadata.name.clone().filter(|name| !name.is_empty());
         let claims = Claims {
@@ -152,10 +62,7 @@ impl Admission {
             .map_or(now, |claims| claims.at.min(now))
     }
 
-    async fn validate(&self, review: &Review) -> Answer {
-        if let Some(refusal) = foreign_kind(review) {
-            return refusal;
-        }
+    pub(super) async fn validate_access(&self, review: &Review) -> Answer {
         match review.operation {
             Operation::Create => self.validate_create(review).await,
             Operation::Update => validate_update(review),
@@ -165,7 +72,7 @@ impl Admission {
     }
 
     async fn validate_create(&self, review: &Review) -> Answer {
-        let object = match decode(&review.object) {
+        let object: WorkloadAccess = match decode(&review.object) {
             Ok(object) => object,
             Err(violations) => return Answer::Deny(violations),
         };
@@ -204,8 +111,8 @@ impl Admission {
         };
         add_others(&mut facts, &self.facts.others(&grant, now));
         match judge(&grant, &facts, now) {
-            Verdict::Granted(_)
-            | Verdict::NotYet {
+            Verdict::Granted(approved) => Answer::Warn(approved.warnings().to_vec()),
+            Verdict::NotYet {
                 why: NotYet::Scheduled(_),
                 ..
             } => Answer::Allow,
@@ -232,43 +139,6 @@ impl Admission {
         }
         Ok(facts)
     }
-
-    fn keys(&self) -> Option<Keys> {
-        self.keys
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-}
-
-fn no_keys() -> Answer {
-    Answer::NotNow("Stint has no receipt keys yet; try again".into())
-}
-
-/// Only what was registered is answered with anything but a refusal.
-fn foreign_kind(review: &Review) -> Option<Answer> {
-    let known = review.resource.group == names::GROUP
-        && review.resource.resource == "workloadaccesses"
-        && review.sub_resource.is_empty();
-    (!known).then(|| {
-        let what = format!("{}/{}", review.resource.group, review.resource.resource);
-        let message = "must be a WorkloadAccess of stint.dev; Stint reviews nothing else";
-        Answer::Deny(vec![
-            Violation::new("WA-KIND", "kind", Problem::Invalid, message).found(what),
-        ])
-    })
-}
-
-fn decode(object: &Option<Value>) -> Result<WorkloadAccess, Vec<Violation>> {
-    serde_json::from_value(object.clone().unwrap_or_default()).map_err(|error| {
-        let message = format!("cannot be read: {error}");
-        vec![Violation::new(
-            "WA-DECODE",
-            "spec",
-            Problem::Invalid,
-            message,
-        )]
-    })
 }
 
 fn requester(review: &Review) -> Requester {

@@ -1,0 +1,154 @@
+//! Which review goes to whom, and how the answer leaves: one file per kind decides.
+
+use crate::api::names;
+use crate::clock::Clock;
+use crate::cluster::facts::FactReader;
+use crate::domain::receipt::Keys;
+use crate::domain::violation::{Problem, Violation};
+use crate::ops::metrics::Metrics;
+use crate::webhook::review::{self, Review};
+use crate::webhook::server::Handler;
+use hyper::body::Bytes;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
+
+/// Path of the mutating webhook.
+pub const MUTATE: &str = "/mutate";
+/// Path of the validating webhook.
+pub const VALIDATE: &str = "/validate";
+
+/// Answers admission reviews of Stint's kinds.
+pub struct Admission {
+    /// Facts for the judge.
+    pub facts: FactReader,
+    /// Receipt keys; absent until they are loaded.
+    pub keys: Arc<RwLock<Option<Keys>>>,
+    /// The API server's clock.
+    pub clock: Arc<dyn Clock>,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What a review comes to.
+pub(super) enum Answer {
+    /// As it is.
+    Allow,
+    /// As it is, with something to know.
+    Warn(Vec<String>),
+    /// With changes.
+    Patch(Vec<Value>),
+    /// Refused.
+    Deny(Vec<Violation>),
+    /// Refused for now.
+    NotNow(String),
+}
+
+impl Handler for Admission {
+    async fn handle(&self, path: &str, body: Bytes) -> Option<Bytes> {
+        let began = Instant::now();
+        let review = match (path, review::parse(&body)) {
+            (MUTATE | VALIDATE, Ok(review)) => review,
+            (MUTATE | VALIDATE, Err(malformed)) => {
+                self.metrics.review("OTHER", "malformed", began.elapsed());
+                return Some(malformed.answer());
+            }
+            _ => return None,
+        };
+        let answer = match (kind(&review), path) {
+            (Some(Kind::WorkloadAccess), MUTATE) => self.stamp_receipt(&review),
+            (Some(Kind::WorkloadAccess), _) => self.validate_access(&review).await,
+            (Some(Kind::AccessPolicy), VALIDATE) => self.validate_policy(&review),
+            _ => foreign_kind(&review),
+        };
+        self.count(&review, &answer, began);
+        Some(render(&review, answer))
+    }
+}
+
+fn render(review: &Review, answer: Answer) -> Bytes {
+    match answer {
+        Answer::Allow => review::allow(&review.uid, &[]),
+        Answer::Warn(warnings) => review::allow(&review.uid, &warnings),
+        Answer::Patch(operations) => review::allow_with_patch(&review.uid, &operations),
+        Answer::Deny(violations) => review::deny(
+            &review.uid,
+            &review.kind.kind,
+            review.object_name(),
+            &violations,
+        ),
+        Answer::NotNow(why) => review::error(&review.uid, 503, "ServiceUnavailable", &why),
+    }
+}
+
+impl Admission {
+    fn count(&self, review: &Review, answer: &Answer, began: Instant) {
+        let word = match answer {
+            Answer::Allow | Answer::Warn(_) | Answer::Patch(_) => "allowed",
+            Answer::Deny(_) => "denied",
+            Answer::NotNow(_) => "unavailable",
+        };
+        self.metrics
+            .review(review.operation.as_str(), word, began.elapsed());
+        if let Answer::Deny(violations) = answer {
+            violations
+                .iter()
+                .for_each(|v| self.metrics.violation(v.code));
+            let codes: Vec<&str> = violations.iter().map(|v| v.code).collect();
+            tracing::info!(
+                uid = review.uid,
+                user = review.user_info.username,
+                ?codes,
+                "denied"
+            );
+        }
+    }
+
+    pub(super) fn keys(&self) -> Option<Keys> {
+        self.keys
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+pub(super) fn no_keys() -> Answer {
+    Answer::NotNow("Stint has no receipt keys yet; try again".into())
+}
+
+/// The kinds that are reviewed.
+enum Kind {
+    WorkloadAccess,
+    AccessPolicy,
+}
+
+fn kind(review: &Review) -> Option<Kind> {
+    let ours = review.resource.group == names::GROUP && review.sub_resource.is_empty();
+    match review.resource.resource.as_str() {
+        "workloadaccesses" if ours => Some(Kind::WorkloadAccess),
+        "accesspolicies" if ours => Some(Kind::AccessPolicy),
+        _ => None,
+    }
+}
+
+/// Only what was registered is answered with anything but a refusal.
+fn foreign_kind(review: &Review) -> Answer {
+    let what = format!("{}/{}", review.resource.group, review.resource.resource);
+    let message = "must be a kind of stint.dev that Stint reviews; it reviews nothing else";
+    Answer::Deny(vec![
+        Violation::new("WA-KIND", "kind", Problem::Invalid, message).found(what),
+    ])
+}
+
+pub(super) fn decode<K: DeserializeOwned>(object: &Option<Value>) -> Result<K, Vec<Violation>> {
+    serde_json::from_value(object.clone().unwrap_or_default()).map_err(|error| {
+        let message = format!("cannot be read: {error}");
+        vec![Violation::new(
+            "WA-DECODE",
+            "spec",
+            Problem::Invalid,
+            message,
+        )]
+    })
+}
