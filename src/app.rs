@@ -6,7 +6,7 @@ use crate::cluster::certificate::Certificates;
 use crate::cluster::events::Events;
 use crate::cluster::facts::FactReader;
 use crate::cluster::stores::{Change, Listener, Stores};
-use crate::cluster::{client, keys};
+use crate::cluster::{client, keys, watches};
 use crate::config::{Cli, Command, LogFormat, RunArgs};
 use crate::controller::expiry::Expiry;
 use crate::controller::reconcile::Context;
@@ -226,7 +226,7 @@ pub struct Core {
     context: Arc<Context>,
     expiry: Arc<Expiry>,
     stores: Arc<Stores>,
-    watches: Vec<crate::cluster::stores::Watch>,
+    watches: Vec<watches::Watch>,
     changes: UnboundedReceiver<Change>,
     readiness: Readiness,
     swept: Gate,
@@ -248,7 +248,7 @@ pub fn core(
         let gate = readiness.gate(kind);
         Box::new(move || gate.open())
     };
-    let (stores, watches) = Stores::new(client, ceiling_role, &listener, gate, metrics);
+    let (stores, watches) = watches::start(client, ceiling_role, &listener, gate, metrics);
     let keys = Arc::new(RwLock::new(None));
     let context = Context {
         client: client.clone(),

@@ -5,7 +5,7 @@ use crate::api::names::{
 };
 use jiff::Timestamp;
 use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::core::{PartialObjectMeta, ResourceExt};
+use kube::core::ResourceExt;
 use kube::runtime::watcher::Event;
 use std::collections::{BTreeSet, HashMap};
 
@@ -36,7 +36,7 @@ pub struct Binding {
 
 impl Binding {
     /// Reads labels and annotations.
-    pub fn read(object: &PartialObjectMeta<RoleBinding>) -> Self {
+    pub fn read(object: &RoleBinding) -> Self {
         let annotation = |key: &str| object.annotations().get(key).cloned();
         Self {
             namespace: object.namespace().unwrap_or_default(),
@@ -67,15 +67,24 @@ struct Index {
 }
 
 impl Bindings {
-    /// Follows a watch.
-    pub fn follow(&mut self, event: &Event<PartialObjectMeta<RoleBinding>>) {
+    /// Follows a watch of all RoleBindings.
+    pub fn follow(&mut self, event: &Event<RoleBinding>) {
+        let ours = |object: &RoleBinding| object.labels().contains_key(GRANT);
         match event {
             Event::Init => self.listing = Index::default(),
-            Event::InitApply(object) => self.listing.insert(Binding::read(object)),
+            Event::InitApply(object) if ours(object) => self.listing.insert(Binding::read(object)),
+            Event::InitApply(_) => {}
             Event::InitDone => self.now = std::mem::take(&mut self.listing),
-            Event::Apply(object) => self.now.insert(Binding::read(object)),
-            Event::Delete(object) => self.now.remove(&object.uid().unwrap_or_default()),
+            Event::Apply(object) if ours(object) => self.now.insert(Binding::read(object)),
+            Event::Apply(object) | Event::Delete(object) => {
+                self.now.remove(&object.uid().unwrap_or_default());
+            }
         }
+    }
+
+    /// The binding with this UID.
+    pub fn by_uid(&self, uid: &str) -> Option<Binding> {
+        self.now.by_uid.get(uid).cloned()
     }
 
     /// All of them.

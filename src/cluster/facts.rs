@@ -86,7 +86,9 @@ impl FactReader {
             policies,
             broken_policies,
             ceiling: self.stores.ceiling(),
-            held: Vec::new(),
+            held: self
+                .stores
+                .held(grant.account(), grant.namespace(), grant.uid()),
             active_others: 0,
             held_since: BTreeMap::new(),
             live,

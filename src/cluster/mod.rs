@@ -1,5 +1,6 @@
 //! Talks to the API server and decides nothing: reads in `stores` and `facts`, writes in `apply` and `status`.
 
+pub mod access_index;
 pub mod apply;
 pub mod authz;
 pub mod bindings;
@@ -8,8 +9,11 @@ pub mod client;
 pub mod events;
 pub mod facts;
 pub mod keys;
+mod rbac_watches;
+pub mod standing;
 pub mod status;
 pub mod stores;
+pub mod watches;
 
 use std::time::Duration;
 

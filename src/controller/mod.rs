@@ -6,6 +6,7 @@ pub mod policies;
 pub mod reconcile;
 pub mod seats;
 
+use crate::cluster::standing::Touched;
 use crate::cluster::stores::{AccessRef, Binding, Change, GuardedAccess, Presence, Stores};
 use crate::controller::error::Error;
 use crate::controller::expiry::{Cause, Expiry};
@@ -17,7 +18,7 @@ use futures::StreamExt;
 use kube::core::ResourceExt;
 use kube::runtime::controller::{self, Action, applier};
 use kube::runtime::reflector::ObjectRef;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -93,85 +94,67 @@ async fn dispatch(
     queue: UnboundedSender<AccessRef>,
     reporter: Reporter,
 ) {
-    enqueue(stores, &queue, |_| true);
+    // A closed queue means that the process is stopping.
+    let look_at = |keys: Vec<AccessRef>| keys.into_iter().for_each(|key| drop(queue.send(key)));
+    look_at(stores.unended());
     while let Some(first) = changes.recv().await {
         let mut everything = false;
+        let mut touched = BTreeSet::new();
         let mut next = Some(first);
         while let Some(change) = next {
             match change {
                 Change::Everything => everything = true,
-                // A closed queue means that the process is stopping.
+                Change::Touched(more) => touched.extend(more),
                 Change::Policy(object, compiled) => drop(reporter.send((object, compiled))),
                 Change::Binding(binding, Presence::Present) => {
                     expiry.watch(binding.clone());
                     confirm(&binding, stores, expiry, context).await;
                 }
-                other => react(other, stores, expiry, context, &queue),
+                Change::Access(key) => look_at(vec![key]),
+                other => touched.extend(react(other, expiry, context)),
             }
             next = changes.try_recv().ok();
         }
         if everything {
             resync(stores, expiry, context).await;
-            enqueue(stores, &queue, |_| true);
+            look_at(stores.unended());
+        } else {
+            let concerned = touched.iter().flat_map(|t| stores.concerned(t));
+            let concerned: HashSet<AccessRef> = concerned.collect();
+            look_at(concerned.into_iter().collect());
         }
     }
 }
 
-fn react(
-    change: Change,
-    stores: &Stores,
-    expiry: &Expiry,
-    context: &Context,
-    queue: &UnboundedSender<AccessRef>,
-) {
+/// Tells the deadline queue; returns whose requests must be looked at.
+fn react(change: Change, expiry: &Expiry, context: &Context) -> Option<Touched> {
     match change {
-        // A closed queue means that the process is stopping.
-        Change::Access(key) => drop(queue.send(key)),
         Change::AccessDeleted(uid) => {
             expiry.revoke(Cause::Orphaned, |b| b.grant == uid);
             context.seats.forget(&uid);
+            None
         }
         Change::Account(key, uid) => {
             let other = |b: &Binding| b.account_uid.as_deref() != Some(&uid);
             expiry.revoke(Cause::Identity, |b| {
                 b.account.as_deref() == Some(&key) && other(b)
             });
-            enqueue(stores, queue, |access| {
-                account_of(access).as_deref() == Some(&key)
-            });
+            Some(Touched::Account(key))
         }
         Change::AccountDeleted(key) => {
             expiry.revoke(Cause::Identity, |b| b.account.as_deref() == Some(&key));
-            enqueue(stores, queue, |access| {
-                account_of(access).as_deref() == Some(&key)
-            });
+            Some(Touched::Account(key))
         }
-        Change::Binding(binding, Presence::Gone) => expiry.forget(&binding.uid),
-        // Both are answered in `dispatch`, since they may need a read.
-        Change::Binding(_, Presence::Present) | Change::Everything | Change::Policy(..) => {}
-    }
-}
-
-fn account_of(access: &GuardedAccess) -> Option<String> {
-    let reference = &access.0.as_ref().ok()?.spec.service_account_ref;
-    let namespace = reference.namespace.clone().or_else(|| access.namespace())?;
-    Some(format!("{namespace}/{}", reference.name))
-}
-
-/// Queues the requests that have not ended and for which `which` holds.
-fn enqueue(
-    stores: &Stores,
-    queue: &UnboundedSender<AccessRef>,
-    which: impl Fn(&GuardedAccess) -> bool,
-) {
-    let ended = |access: &GuardedAccess| {
-        let status = access.0.as_ref().ok().and_then(|a| a.status.as_ref());
-        status.is_some_and(|s| s.end_reason.is_some())
-    };
-    for access in stores.accesses.state() {
-        if !ended(&access) && which(&access) {
-            drop(queue.send(ObjectRef::from_obj(&*access)));
+        Change::Binding(binding, Presence::Gone) => {
+            expiry.forget(&binding.uid);
+            None
         }
+        // The others are answered in `dispatch`.
+        Change::Access(_)
+        | Change::Binding(_, Presence::Present)
+        | Change::Everything
+        | Change::Policy(..)
+        | Change::Touched(_) => None,
     }
 }
 

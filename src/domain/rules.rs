@@ -15,7 +15,7 @@ pub const ALL: &str = "*";
 pub const MAX_ATOMS: usize = 10_000;
 
 /// One rule: a Kubernetes `PolicyRule` without absent lists.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Rule {
     /// API groups; `""` is the core group, `*` is all.
