@@ -178,6 +178,7 @@ fn setting() -> (Value, Facts) {
         policies: vec![(Arc::new(Policy::compile(&policy).unwrap()), true)],
         broken_policies: 0,
         ceiling: Some(Arc::new(Ceiling::compile(&ceiling))),
+        served: None,
         held: vec![],
         active_others: 0,
         held_since: [].into(),

@@ -3,6 +3,7 @@
 use crate::api::AccessPolicy;
 use crate::api::names::GRANT;
 use crate::api::workload_access::{RoleKind, WorkloadAccess};
+use crate::cluster::discovery::Discovery;
 use crate::cluster::stores::{Binding, GuardedAccess, Stores};
 use crate::cluster::{ApiError, authz, call};
 use crate::domain::facts::{AccountFacts, Facts, Role as SourceRole, RoleFacts};
@@ -12,6 +13,7 @@ use crate::domain::plan::Observed;
 use crate::domain::policy::{Labels, Policy};
 use crate::domain::receipt::Requester;
 use crate::domain::rules::{self, Rule};
+use crate::domain::served::Served;
 use futures::future::try_join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
@@ -31,6 +33,7 @@ use std::sync::Arc;
 pub struct FactReader {
     client: Client,
     stores: Arc<Stores>,
+    discovery: Discovery,
     operator_namespace: String,
 }
 
@@ -47,6 +50,7 @@ impl FactReader {
     /// A reader over `stores`, with `client` for live reads.
     pub fn new(client: Client, stores: Arc<Stores>, operator_namespace: String) -> Self {
         Self {
+            discovery: Discovery::new(client.clone()),
             client,
             stores,
             operator_namespace,
@@ -72,6 +76,14 @@ impl FactReader {
             self.role(grant),
             self.usable_by(&asked.by, usable, &namespace_labels),
         )?;
+        let copy = live
+            .as_ref()
+            .and_then(|live| copied(observed, &live.rules_hash));
+        // What is in place already is not looked up again, unless the copy must be made anew.
+        let served = match live.is_some() && (copy.is_some() || grant.source().is_inline()) {
+            true => None,
+            false => Some(self.served(grant, &role).await?),
+        };
         Ok(Facts {
             requester: asked.by,
             requested_at: asked.at,
@@ -80,12 +92,11 @@ impl FactReader {
             namespace_labels,
             account,
             role,
-            copy: live
-                .as_ref()
-                .and_then(|live| copied(observed, &live.rules_hash)),
+            copy,
             policies,
             broken_policies,
             ceiling: self.stores.ceiling(),
+            served,
             held: self
                 .stores
                 .held(grant.account(), grant.namespace(), grant.uid()),
@@ -215,6 +226,15 @@ impl FactReader {
             }
         };
         Ok(role.map_or(RoleFacts::Missing, RoleFacts::Found))
+    }
+
+    async fn served(&self, grant: &Grant, role: &RoleFacts) -> Result<Arc<Served>, ApiError> {
+        let rules = match (grant.source(), role) {
+            (Source::Rules(rules), _) => rules.as_slice(),
+            (Source::Role(_), RoleFacts::Found(role)) => role.rules.as_slice(),
+            (Source::Role(_), _) => &[],
+        };
+        self.discovery.for_rules(rules).await
     }
 
     async fn usable_by(

@@ -6,6 +6,7 @@ pub mod authz;
 pub mod bindings;
 pub mod certificate;
 pub mod client;
+pub mod discovery;
 pub mod events;
 pub mod facts;
 pub mod keys;

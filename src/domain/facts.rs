@@ -6,6 +6,7 @@ use crate::domain::patterns::Patterns;
 use crate::domain::policy::{Labels, Policy};
 use crate::domain::receipt::Requester;
 use crate::domain::rules::Rule;
+use crate::domain::served::Served;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub struct Facts {
     pub broken_policies: usize,
     /// What Stint itself may hand out; unknown while the ceiling's ClusterRole cannot be read.
     pub ceiling: Option<Arc<Ceiling>>,
+    /// What the API server serves. Without it, as in a tool that asks no cluster, nothing is said about that.
+    pub served: Option<Arc<Served>>,
     /// What the account holds in the namespace beside this grant.
     pub held: Vec<Held>,
     /// Other live grants of the account.

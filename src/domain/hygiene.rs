@@ -81,6 +81,15 @@ pub(crate) fn too_large(rules: &[Rule], at: Place<'_>) -> Vec<Violation> {
     out
 }
 
+/// Whether the rules are small enough to walk the product of their lists.
+pub(crate) fn fits(rules: &[Rule]) -> bool {
+    let nowhere = Place {
+        base: "",
+        indexed: false,
+    };
+    too_large(rules, nowhere).is_empty()
+}
+
 /// Each element of one rule that is unreadable, a wildcard, or inert while it looks live.
 pub(crate) fn check(
     rule: &Rule,

@@ -132,7 +132,7 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
     lifetime::window(grant, facts, &mut wrong);
     let account = account(grant, facts, &mut wrong);
     let scope = scope(grant, facts);
-    let mut rules = source::granted_rules(grant, facts, &mut wrong);
+    let mut rules = source::granted_rules(grant, facts, scope, &mut wrong);
     let (base, indexed) = (grant.source().path(), grant.source().is_inline());
     wrong.extend(catalogue::violations(&rules, base, indexed, scope));
     if rules::atoms(&rules) > rules::MAX_ATOMS {
@@ -162,6 +162,9 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
     let (Some(account), Some(policy), true) = (account, policy, wrong.is_empty()) else {
         return no(facts, wrong);
     };
+    if let Some(why) = source::unknowable(facts, &rules) {
+        return not_ready(why);
+    }
     if let Some(from) = grant.not_before()
         && now < from
     {

@@ -17,6 +17,7 @@ pub mod receipt;
 pub mod retry;
 mod rights;
 pub mod rules;
+pub mod served;
 mod source;
 pub mod status;
 pub mod violation;

@@ -1,15 +1,28 @@
 //! Where the rules of a grant come from: the request, or a copy of a role as it was when the grant became active.
 
 use crate::api::workload_access::{RoleReference, SourceStamp};
+use crate::domain::catalogue::Scope;
 use crate::domain::facts::{Facts, Role, RoleFacts};
 use crate::domain::grant::{Grant, Source};
+use crate::domain::hygiene;
 use crate::domain::rules::{self, Rule};
+use crate::domain::served;
 use crate::domain::violation::{Problem, Violation};
 
 /// The rules of the request, or of the role it names. A live grant keeps the rules it was activated with.
-pub(crate) fn granted_rules(grant: &Grant, facts: &Facts, wrong: &mut Vec<Violation>) -> Vec<Rule> {
+///
+/// Of a role only what does something in `scope` is copied; a request may not contain anything else.
+pub(crate) fn granted_rules(
+    grant: &Grant,
+    facts: &Facts,
+    scope: Scope<'_>,
+    wrong: &mut Vec<Violation>,
+) -> Vec<Rule> {
     let reference = match grant.source() {
-        Source::Rules(rules) => return rules.clone(),
+        Source::Rules(rules) => {
+            check_reach(grant, facts, rules, scope, wrong);
+            return rules.clone();
+        }
         Source::Role(reference) => reference,
     };
     if let (Some(_), Some(copy)) = (&facts.live, &facts.copy) {
@@ -32,7 +45,13 @@ pub(crate) fn granted_rules(grant: &Grant, facts: &Facts, wrong: &mut Vec<Violat
         wrong.push(refuse(code, reference, Problem::Invalid, message));
         return Vec::new();
     }
-    let rules = role.rules.clone();
+    let rules = effective(&role.rules, facts, scope);
+    if rules.is_empty() {
+        let message =
+            "must name a role with rules that do something in the namespace of the request";
+        wrong.push(refuse("WA-INERT", reference, Problem::Invalid, message));
+        return rules;
+    }
     if let Some(live) = &facts.live
         && rules::hash(&rules) != live.rules_hash
     {
@@ -46,6 +65,41 @@ pub(crate) fn granted_rules(grant: &Grant, facts: &Facts, wrong: &mut Vec<Violat
         return Vec::new();
     }
     rules
+}
+
+/// A live grant is left alone: rules that do nothing harm nobody, and what is served may change for a moment.
+fn check_reach(
+    grant: &Grant,
+    facts: &Facts,
+    rules: &[Rule],
+    scope: Scope<'_>,
+    wrong: &mut Vec<Violation>,
+) {
+    if let (Some(served), None, true) = (&facts.served, &facts.live, hygiene::fits(rules)) {
+        served::check(rules, grant.source().path(), scope, served, wrong);
+    }
+}
+
+fn effective(rules: &[Rule], facts: &Facts, scope: Scope<'_>) -> Vec<Rule> {
+    match &facts.served {
+        Some(served) if hygiene::fits(rules) => {
+            rules::canonical(&served::effective(rules, scope, served))
+        }
+        _ => rules.to_vec(),
+    }
+}
+
+/// Why nobody can tell now what the rules mean, if so.
+pub(crate) fn unknowable(facts: &Facts, rules: &[Rule]) -> Option<String> {
+    let served = facts.served.as_ref().filter(|_| facts.live.is_none())?;
+    let groups = served.unavailable(rules);
+    let names: Vec<String> = groups.iter().map(|group| format!("'{group}'")).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "the API server cannot say now what API group {} serves",
+            names.join(", ")
+        )
+    })
 }
 
 fn unusable(role: &Role) -> Option<(&'static str, &'static str)> {

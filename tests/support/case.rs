@@ -84,6 +84,7 @@ pub fn facts() -> Facts {
         policies: vec![(compiled(policy()), true)],
         broken_policies: 0,
         ceiling: Some(Arc::new(Ceiling::compile(&ceiling))),
+        served: None,
         held: vec![],
         active_others: 0,
         held_since: [].into(),

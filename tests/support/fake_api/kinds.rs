@@ -1,6 +1,7 @@
 //! What is known about resources: their kinds, scopes, and which have a status subresource or a generation.
 
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 /// One resource of the API.
@@ -211,56 +212,67 @@ impl Kind {
     }
 }
 
-/// `APIResourceList` of a group version.
-pub fn discovery(group: &str, version: &str) -> Option<Value> {
-    let verbs = json!([
-        "create",
-        "delete",
-        "deletecollection",
-        "get",
-        "list",
-        "patch",
-        "update",
-        "watch"
-    ]);
-    let kinds = all()
-        .iter()
-        .filter(|k| k.group == group && k.version == version);
-    let resources: Vec<Value> = kinds
-        .flat_map(|k| {
-            let main = json!({"name": k.resource, "singularName": k.kind.to_lowercase(), "namespaced": k.namespaced,
-                "kind": k.kind, "verbs": verbs});
-            let status = json!({"name": format!("{}/status", k.resource), "singularName": "", "namespaced": k.namespaced,
-                "kind": k.kind, "verbs": ["get", "patch", "update"]});
-            [Some(main), k.status.then_some(status)]
+/// Subresources beside `status` that grants are often about.
+const SUBRESOURCES: &[(&str, &[&str])] = &[
+    (
+        "pods",
+        &["exec", "log", "portforward", "ephemeralcontainers"],
+    ),
+    ("deployments", &["scale"]),
+    ("statefulsets", &["scale"]),
+    ("serviceaccounts", &["token"]),
+    ("nodes", &["proxy"]),
+];
+
+/// `APIGroupDiscoveryList` of the core group or of all others, with the resources of `definitions`.
+pub fn discovery(core: bool, definitions: &[Kind]) -> Value {
+    let mut groups: BTreeMap<(&str, &str), Vec<Value>> = BTreeMap::new();
+    let kinds = all().iter().chain(definitions);
+    for kind in kinds.filter(|kind| kind.group.is_empty() == core) {
+        let version = (kind.group.as_str(), kind.version.as_str());
+        groups.entry(version).or_default().push(discovered(kind));
+    }
+    let items: Vec<Value> = groups
+        .into_iter()
+        .map(|((group, version), resources)| {
+            let version =
+                json!({"version": version, "resources": resources, "freshness": "Current"});
+            json!({"metadata": {"name": group}, "versions": [version]})
         })
-        .flatten()
         .collect();
-    let group_version = if group.is_empty() {
-        version.to_string()
-    } else {
-        format!("{group}/{version}")
-    };
-    (!resources.is_empty()).then(|| {
-        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources})
-    })
+    json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items})
 }
 
-/// `APIGroupList` of all groups but core.
-pub fn groups() -> Value {
-    let mut names: Vec<(&str, &str)> = all()
+fn discovered(kind: &Kind) -> Value {
+    let known = SUBRESOURCES.iter().find(|(of, _)| *of == kind.resource);
+    let others = known.map_or([].as_slice(), |(_, others)| others);
+    let status = kind.status.then_some("status");
+    let subresources: Vec<Value> = others
         .iter()
-        .map(|k| (k.group.as_str(), k.version.as_str()))
+        .copied()
+        .chain(status)
+        .map(|name| json!({"subresource": name, "verbs": ["get"]}))
         .collect();
-    names.sort_unstable();
-    names.dedup();
-    let groups: Vec<Value> = names
-        .into_iter()
-        .filter(|(group, _)| !group.is_empty())
-        .map(|(group, version)| {
-            let version = json!({"groupVersion": format!("{group}/{version}"), "version": version});
-            json!({"name": group, "versions": [version], "preferredVersion": version})
-        })
-        .collect();
-    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+    let scope = if kind.namespaced {
+        "Namespaced"
+    } else {
+        "Cluster"
+    };
+    json!({"resource": kind.resource, "scope": scope, "verbs": ["get"], "subresources": subresources})
+}
+
+/// The kind that a CustomResourceDefinition in the store defines.
+pub fn of_definition(definition: &Value) -> Kind {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let spec = &definition["spec"];
+    Kind {
+        group: text(&spec["group"]),
+        version: text(&spec["versions"][0]["name"]),
+        resource: text(&spec["names"]["plural"]),
+        kind: text(&spec["names"]["kind"]),
+        namespaced: spec["scope"] == "Namespaced",
+        status: false,
+        generation: true,
+        custom: true,
+    }
 }

@@ -83,7 +83,7 @@ impl FakeApi {
 
     fn carry_out(&self, id: u64, target: Option<Target>, request: &Incoming) -> Response<Body> {
         let Some(target) = target else {
-            return self.finish(id, about_server(&request.path));
+            return self.finish(id, self.about_server(&request.path));
         };
         let collection = request.method == Method::GET && target.name.is_none();
         if collection && request.flag("watch") {
@@ -96,6 +96,20 @@ impl FakeApi {
             };
         }
         self.finish(id, self.answer(&target, request))
+    }
+
+    fn about_server(&self, path: &str) -> Answer {
+        let definitions: Vec<kinds::Kind> = self
+            .list("customresourcedefinitions", "")
+            .iter()
+            .map(kinds::of_definition)
+            .collect();
+        match path.trim_matches('/') {
+            "version" => Ok((200, version())),
+            "api" => Ok((200, kinds::discovery(true, &definitions))),
+            "apis" => Ok((200, kinds::discovery(false, &definitions))),
+            _ => Err(not_served()),
+        }
     }
 
     fn finish(&self, id: u64, answer: Answer) -> Response<Body> {
@@ -185,21 +199,8 @@ fn as_asked(value: Value, request: &Incoming) -> Value {
     value
 }
 
-fn about_server(path: &str) -> Answer {
-    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-    let body = match parts.as_slice() {
-        ["version"] => Some(
-            json!({"major": "1", "minor": "37", "gitVersion": "v1.37.2", "gitCommit": "",
-            "gitTreeState": "clean", "buildDate": "2026-01-01T00:00:00Z", "goVersion": "", "compiler": "gc",
-            "platform": "linux/amd64"}),
-        ),
-        ["api"] => Some(
-            json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
-        ),
-        ["apis"] => Some(kinds::groups()),
-        ["api", version] => kinds::discovery("", version),
-        ["apis", group, version] => kinds::discovery(group, version),
-        _ => None,
-    };
-    body.map(|body| (200, body)).ok_or_else(not_served)
+fn version() -> Value {
+    json!({"major": "1", "minor": "37", "gitVersion": "v1.37.2", "gitCommit": "",
+        "gitTreeState": "clean", "buildDate": "2026-01-01T00:00:00Z", "goVersion": "", "compiler": "gc",
+        "platform": "linux/amd64"})
 }
