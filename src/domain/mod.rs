@@ -2,6 +2,7 @@
 
 pub mod admit;
 pub mod catalogue;
+pub mod condition;
 pub mod covers;
 pub mod desired;
 mod explain;
