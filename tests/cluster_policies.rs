@@ -5,8 +5,9 @@ mod support;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::events::v1::Event;
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use stint::api::workload_access::{EndReason, Risk};
 use support::cluster::{User, eventually};
@@ -320,6 +321,13 @@ async fn a_grant_follows_its_role_or_keeps_its_copy_as_the_policy_says() {
     })
     .await;
     assert_eq!(team.bindings().await.len(), 1);
+    let events: Api<Event> = Api::namespaced(team.stint.cluster().admin(), &team.namespace);
+    eventually("an Event says so", async || {
+        let all = events.list(&ListParams::default()).await.ok()?;
+        let told = |event: &Event| event.reason.as_deref() == Some("SourceChanged");
+        all.items.iter().any(told).then_some(())
+    })
+    .await;
 
     team.change_policy(json!({"followRole": "Revoke"}))
         .await
