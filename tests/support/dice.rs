@@ -10,7 +10,8 @@ const SEED: u64 = 0x5717_1e4f_2026_1201;
 pub struct Dice(u64);
 
 impl Dice {
-    fn of_case(number: u64) -> Self {
+    /// The dice of one case.
+    pub fn of_case(number: u64) -> Self {
         let mut dice = Self(SEED ^ number);
         Self(dice.next())
     }
