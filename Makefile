@@ -68,7 +68,9 @@ chart: crds ## Put the CRDs into the chart and check it
 	$(MAKE) --no-print-directory lint-chart
 
 .PHONY: bench
-bench: programs ## Measure how late grants end, beside the floor of a bare DELETE (about 5 minutes)
+bench: programs ## Measure what a review costs and how late grants end, beside floors of the same run (about 10 minutes)
+	$(call need,valgrind,install it from your distribution; it counts the instructions of a review)
+	cargo bench --bench review
 	cargo bench --bench expiry
 
 .PHONY: build
