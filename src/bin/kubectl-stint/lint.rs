@@ -132,7 +132,25 @@ fn read(args: &LintArgs) -> Input {
     args.policies
         .iter()
         .for_each(|source| input.add(source, false));
+    let unusable: Vec<String> = input.objects.iter().filter_map(unusable).collect();
+    input.failures.extend(unusable);
     input
+}
+
+/// Why a policy that others are to be judged against cannot serve for that.
+fn unusable(object: &Object) -> Option<String> {
+    let is_policy = object.group() == names::GROUP && object.kind == "AccessPolicy";
+    if object.judged || !is_policy {
+        return None;
+    }
+    let judged = rbac::judge_policy(object);
+    let error = judged.findings.iter().find(|f| f.level == Level::Error)?;
+    let place = format!("{}:{}", object.file, error.line);
+    Some(format!(
+        "{place}: AccessPolicy '{}' cannot be judged against: {}",
+        object.name(),
+        error.message
+    ))
 }
 
 async fn cluster(args: &LintArgs) -> Result<Option<Cluster>, String> {

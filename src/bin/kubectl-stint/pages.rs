@@ -85,6 +85,7 @@ fn sections() -> impl Iterator<Item = (&'static str, &'static str)> {
         })
 }
 
+/// The first sentence, or what stands before its colon.
 fn first_sentence(text: &str) -> String {
     let paragraph = text.split("\n\n").next().unwrap_or_default();
     let prose: Vec<&str> = paragraph
@@ -92,7 +93,8 @@ fn first_sentence(text: &str) -> String {
         .take_while(|l| !l.starts_with("```"))
         .collect();
     let prose = prose.join(" ");
-    let end = prose.find(". ").map_or(prose.len(), |at| at + 1);
+    let ends = [prose.find(". "), prose.find(": ")];
+    let end = ends.into_iter().flatten().min().unwrap_or(prose.len());
     prose[..end].trim_end_matches('.').to_owned()
 }
 

@@ -11,6 +11,8 @@ const MAX_BYTES: u64 = 64 << 20;
 const MAX_NODES: usize = 4_000_000;
 /// Most documents in one file.
 const MAX_DOCUMENTS: usize = 100_000;
+/// Most values that aliases may repeat.
+const MAX_REPEATED: usize = 100_000;
 /// Deepest nesting. Kubernetes' own kinds stay below 30.
 const MAX_DEPTH: usize = 64;
 
@@ -174,6 +176,7 @@ fn documents(bytes: &[u8]) -> Result<Vec<Node>, String> {
             max_nodes: MAX_NODES,
             max_events: 4 * MAX_NODES,
             max_documents: MAX_DOCUMENTS,
+            max_recorded_anchor_events: MAX_REPEATED,
         },
     };
     serde_saphyr::from_multiple_with_options(text.trim_start_matches('\u{feff}'), options)

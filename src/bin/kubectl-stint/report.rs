@@ -155,13 +155,14 @@ pub struct Judged {
 }
 
 impl Judged {
-    /// The outcome follows from the findings, and from whether something that decides was unknown.
+    /// Errors come first. The outcome follows from the findings, and from whether something that decides was unknown.
     pub fn new(
         object: &Object,
         namespace: Option<&str>,
-        findings: Vec<Finding>,
+        mut findings: Vec<Finding>,
         known: bool,
     ) -> Self {
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
         let refused = findings.iter().any(|f| f.level == Level::Error);
         Self {
             file: object.file.clone(),

@@ -123,10 +123,15 @@ impl World {
             return;
         };
         match Policy::compile(&written) {
-            Ok(policy) => self.policies.push(KnownPolicy {
-                policy: Arc::new(policy),
-                object: written,
-            }),
+            Ok(policy) => {
+                // The same file may be named twice; a later one replaces an earlier, as when both are applied.
+                let other = |known: &KnownPolicy| known.policy.name() != policy.name();
+                self.policies.retain(other);
+                self.policies.push(KnownPolicy {
+                    policy: Arc::new(policy),
+                    object: written,
+                });
+            }
             Err(_) => self.broken_policies += 1,
         }
     }
