@@ -8,5 +8,6 @@ pub mod cluster;
 pub mod conformance;
 pub mod fake_api;
 pub mod operator;
+pub mod plugin;
 pub mod team;
 pub mod world;
