@@ -60,11 +60,11 @@ async fn the_plugin_says_what_the_webhook_says() {
         (User::Bob, json!({"duration": "30m"})),
         (
             User::Alice,
-            json!({"serviceAccountRef": {"name": "nobody"}}),
+            json!({"duration": "30m", "serviceAccountRef": {"name": "nobody"}}),
         ),
         (
             User::Alice,
-            json!({"rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["list"]}]}),
+            json!({"duration": "30m", "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["list"]}]}),
         ),
     ];
     for (user, change) in changes {
@@ -79,7 +79,7 @@ async fn the_plugin_says_what_the_webhook_says() {
 #[tokio::test]
 async fn a_dry_run_that_passes_stores_nothing() {
     let team = Team::new(Stint::shared(env!("CARGO_BIN_EXE_stint")).await).await;
-    let object = team.raw_request("linted", json!({}));
+    let object = team.raw_request("linted", json!({"duration": "30m"}));
     let report = lint(&team, User::Alice, &object, &["--online"]).await;
     assert_eq!(report["objects"][0]["outcome"], "passes", "{report:#}");
     let stored = team.requests(User::Alice).get_opt("linted").await.unwrap();
@@ -90,13 +90,13 @@ async fn a_dry_run_that_passes_stores_nothing() {
 async fn what_the_schema_refuses_is_refused_offline_too() {
     let team = Team::new(Stint::shared(env!("CARGO_BIN_EXE_stint")).await).await;
     for change in [
-        json!({"rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["*"]}]}),
-        json!({"rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": []}]}),
-        json!({"rules": []}),
+        json!({"duration": "30m", "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["*"]}]}),
+        json!({"duration": "30m", "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": []}]}),
+        json!({"duration": "30m", "rules": []}),
         json!({"duration": "-1h"}),
-        json!({"reason": ""}),
-        json!({"ticket": "x".repeat(200)}),
-        json!({"roleRef": {"kind": "Group", "name": "x"}, "rules": null}),
+        json!({"duration": "30m", "reason": ""}),
+        json!({"duration": "30m", "ticket": "x".repeat(200)}),
+        json!({"duration": "30m", "roleRef": {"kind": "Group", "name": "x"}, "rules": null}),
     ] {
         let object = team.raw_request("linted", change);
         let refused = refusal(&team, User::Alice, &object).await;
