@@ -73,6 +73,27 @@ fn plain_bindings_are_held_against_the_catalogue(
     assert_eq!(status, expected, "{text}");
 }
 
+#[test]
+fn a_role_of_megabytes_is_refused_in_few_lines() {
+    let words =
+        |prefix: &str| -> Vec<String> { (0..20_000).map(|i| format!("{prefix}{i}")).collect() };
+    let product = json!({"apiGroups": words("g"), "resources": words("r"), "verbs": ["get"]});
+    let many = vec![json!({"apiGroups": [""], "resources": ["secrets"], "verbs": ["list"]}); 5_000];
+    for rules in [json!([product]), json!(many)] {
+        let role = rbac("ClusterRole", json!({"rules": rules}));
+        let reference =
+            json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "x"});
+        let mut binding = rbac(
+            "ClusterRoleBinding",
+            json!({"roleRef": reference, "subjects": [{"kind": "User", "name": "jane"}]}),
+        );
+        binding["metadata"]["name"] = json!("to-x");
+        let report = lint_json(&stream(&[role, binding]));
+        assert!(verdict(&report, "x").1.contains(&"OB-R05".to_owned()));
+        assert!(report["objects"][0]["findings"].as_array().unwrap().len() <= 201);
+    }
+}
+
 fn codes(args: &[&str]) -> Output {
     let folder = Folder::new();
     let args: Vec<&str> = ["codes"].iter().chain(args).copied().collect();

@@ -33,7 +33,7 @@ Examples:
   # What the webhook of the current cluster would answer (a server-side dry run; nothing is stored)
   kubectl stint lint --online -f access.yaml
 
-  # The Roles and bindings of a cluster, worst first by eye
+  # The Roles and bindings of a cluster as they are
   kubectl get roles,rolebindings,clusterroles,clusterrolebindings -A -o yaml | kubectl stint lint -
 
   # For a code scanner

@@ -100,10 +100,22 @@ fn scopes<'a>(object: &'a Object, namespace: Option<&'a str>, world: &'a World) 
     match namespace {
         Some(namespace) => vec![scope_of(namespace)],
         None => match world.bound_only_in(object.name()) {
-            Some(namespaces) => namespaces.into_iter().map(scope_of).collect(),
+            Some(namespaces) => distinct_scopes(namespaces),
             None => vec![Scope::Cluster],
         },
     }
+}
+
+/// The catalogue treats ordinary namespaces alike, so one of them stands for all.
+fn distinct_scopes(namespaces: Vec<&str>) -> Vec<Scope<'_>> {
+    let mut scopes: Vec<Scope<'_>> = Vec::new();
+    for scope in namespaces.into_iter().map(scope_of) {
+        let ordinary = |s: &Scope<'_>| matches!(s, Scope::Namespace(_));
+        if !ordinary(&scope) || !scopes.iter().any(ordinary) {
+            scopes.push(scope);
+        }
+    }
+    scopes
 }
 
 fn scope_of(namespace: &str) -> Scope<'_> {

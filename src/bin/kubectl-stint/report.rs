@@ -10,6 +10,9 @@ use stint::domain::violation::Violation;
 /// Version of the JSON output; it changes when a field goes or changes its meaning.
 pub const API_VERSION: &str = "stint.dev/lint/v1";
 
+/// Most findings of one object; the rest is counted. A role of megabytes must not become a report of gigabytes.
+const MAX_FINDINGS: usize = 200;
+
 /// How a finding weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -163,6 +166,12 @@ impl Judged {
         known: bool,
     ) -> Self {
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
+        if findings.len() > MAX_FINDINGS {
+            let more = findings.len() - MAX_FINDINGS;
+            findings.truncate(MAX_FINDINGS);
+            let text = format!("and {more} more; mend these first");
+            findings.push(Finding::remark(object, Level::Note, "", text));
+        }
         let refused = findings.iter().any(|f| f.level == Level::Error);
         Self {
             file: object.file.clone(),
