@@ -1,12 +1,19 @@
-//! Kubernetes' own test tables, run against Stint's rule algebra. Origin and licence: `corpora/README.md`.
+//! Other projects' verdicts, run against Stint: Kubernetes' own test tables against the rule algebra, and KubeHound's
+//! attacks against the catalogue. Origin and licence: `corpora/README.md`.
 
 #[path = "support/naive_covers.rs"]
 mod naive_covers;
 
-use k8s_openapi::api::rbac::v1::Subject;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding, Subject};
 use naive_covers::as_set;
+use rstest::rstest;
 use serde::Deserialize;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use stint::domain::catalogue::{Disposition, Scope, explain, findings, violations};
 use stint::domain::covers::Ceiling;
+use stint::domain::patterns::Patterns;
 use stint::domain::rules::{Request, Rule, allows, applies_to, canonical};
 
 #[derive(Deserialize)]
@@ -154,4 +161,162 @@ fn subjects_match_as_in_the_authorizer() {
         let expected = case.applies_to.then_some(case.index);
         assert_eq!(matching, expected, "{}", case.case);
     }
+}
+
+/// What KubeHound's test cluster gives one account: the file, the rules and the namespace of the binding, if it has one.
+struct Attack {
+    file: String,
+    rules: Vec<Rule>,
+    namespace: Option<String>,
+}
+
+impl Attack {
+    fn scope(&self) -> Scope<'_> {
+        self.namespace
+            .as_deref()
+            .map_or(Scope::Cluster, Scope::Namespace)
+    }
+
+    /// The checks that stand in the way of a grant of these rights, with the resources that they name.
+    fn refused(&self) -> BTreeMap<&'static str, BTreeSet<String>> {
+        let scope = self.scope();
+        let mut all = violations(&self.rules, "rules", true, scope);
+        for finding in findings(Patterns::of(&self.rules), scope) {
+            if finding.disposition == Disposition::Named {
+                all.extend(explain(finding.id, &self.rules, "rules", true, scope));
+            }
+        }
+        let mut by_code: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for violation in all {
+            by_code
+                .entry(violation.code)
+                .or_default()
+                .extend(violation.found);
+        }
+        by_code
+    }
+
+    /// Whether the account can hand out a role that it does not hold: write a binding, and `bind` a role that this kind
+    /// of binding can name. A ClusterRoleBinding names ClusterRoles only.
+    fn binds_roles(&self) -> bool {
+        let refused = self.refused();
+        let names = |code: &str, resource: &str| {
+            refused
+                .get(code)
+                .is_some_and(|resources| resources.contains(resource))
+        };
+        let (writes, binds) = (|kind| names("OB-E04", kind), |kind| names("OB-E02", kind));
+        (writes("rolebindings") && (binds("roles") || binds("clusterroles")))
+            || (writes("clusterrolebindings") && binds("clusterroles"))
+    }
+}
+
+/// KubeHound's attack set-ups by account.
+fn attacks() -> BTreeMap<String, Attack> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/corpora/kubehound/test/setup/test-cluster/attacks");
+    let mut roles = BTreeMap::new();
+    let mut bindings = vec![];
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let text = std::fs::read_to_string(&path).unwrap();
+        for object in serde_saphyr::from_multiple::<Value>(&text).unwrap() {
+            match object["kind"].as_str().unwrap() {
+                "Role" => {
+                    let role: Role = serde_json::from_value(object).unwrap();
+                    let key = (role.metadata.namespace, role.metadata.name.unwrap());
+                    roles.insert(key, role.rules.unwrap());
+                }
+                "ClusterRole" => {
+                    let role: ClusterRole = serde_json::from_value(object).unwrap();
+                    roles.insert((None, role.metadata.name.unwrap()), role.rules.unwrap());
+                }
+                "RoleBinding" => {
+                    let binding: RoleBinding = serde_json::from_value(object).unwrap();
+                    let namespace = binding.metadata.namespace;
+                    bindings.push((name.clone(), namespace, binding.role_ref, binding.subjects));
+                }
+                "ClusterRoleBinding" => {
+                    let binding: ClusterRoleBinding = serde_json::from_value(object).unwrap();
+                    bindings.push((name.clone(), None, binding.role_ref, binding.subjects));
+                }
+                "ServiceAccount" | "Pod" => {}
+                other => panic!("{name}: {other}"),
+            }
+        }
+    }
+    let mut attacks = BTreeMap::new();
+    for (file, namespace, role, subjects) in bindings {
+        let of = namespace.clone().filter(|_| role.kind == "Role");
+        let rules: Vec<Rule> = roles[&(of, role.name)].iter().map(Rule::from).collect();
+        for subject in subjects.unwrap() {
+            let attack = Attack {
+                file: file.clone(),
+                rules: rules.clone(),
+                namespace: namespace.clone(),
+            };
+            assert!(
+                attacks.insert(subject.name, attack).is_none(),
+                "one binding each"
+            );
+        }
+    }
+    attacks
+}
+
+#[test]
+fn accounts_that_can_hand_out_roles_are_told_from_those_that_cannot() {
+    let attacks = attacks();
+    let role_bind = attacks
+        .iter()
+        .filter(|(_, a)| a.file.starts_with("ROLE_BIND"));
+    let (mut can, mut cannot) = (0, 0);
+    for (account, attack) in role_bind {
+        let fails = account.ends_with("-fail");
+        assert_eq!(
+            attack.binds_roles(),
+            !fails,
+            "{account}: {:?}",
+            attack.refused()
+        );
+        if fails { cannot += 1 } else { can += 1 }
+    }
+    assert_eq!((can, cannot), (11, 5));
+}
+
+/// The last one names users and groups, whom a RoleBinding lets nobody impersonate: it is refused for its wildcard only.
+#[rstest]
+#[case::list_tokens("tokenlist-sa", &["OB-S01", "OB-W04"])]
+#[case::guess_tokens("tokenget-sa", &["OB-S01", "OB-W04"])]
+#[case::create_pods("pod-create-sa", &["OB-P01", "OB-W04"])]
+#[case::patch_pods("pod-patch-sa", &["OB-P02", "OB-W04"])]
+#[case::exec("pod-exec-sa", &["OB-P03"])]
+#[case::impersonate("impersonate-sa", &["OB-W04"])]
+fn other_attacks_are_refused(#[case] account: &str, #[case] expected: &[&str]) {
+    let attack = attacks().remove(account).unwrap();
+    let refused = attack.refused();
+    let codes: Vec<&str> = refused
+        .keys()
+        .copied()
+        .filter(|code| *code != "OB-X04")
+        .collect();
+    assert_eq!(codes, expected);
+}
+
+#[test]
+fn no_attack_is_left_out() {
+    let other = |a: &&Attack| !a.file.starts_with("ROLE_BIND");
+    assert_eq!(attacks().values().filter(other).count(), 6);
+    assert_eq!(attacks().len(), 22);
+}
+
+#[test]
+fn the_same_impersonation_bound_in_the_whole_cluster_is_one() {
+    let attack = attacks().remove("impersonate-sa").unwrap();
+    let everywhere = Attack {
+        namespace: None,
+        ..attack
+    };
+    assert!(everywhere.refused().contains_key("OB-E05"));
 }

@@ -13,10 +13,12 @@ use stint::domain::judge::{Verdict, judge};
 use stint::domain::policy::Policy;
 use stint::domain::receipt::Requester;
 use stint::domain::rules::Rule;
+use stint::domain::served::{Home, Served};
 
 /// Codes whose example is a state of the cluster or a call, not a spec that the judge refuses by itself. A test of its
 /// own triggers each of them.
-const NOT_BY_SPEC: [&str; 17] = [
+const NOT_BY_SPEC: [&str; 18] = [
+    "WA-CONDITION",
     "OB-B06",
     "WA-NO-NAMES",
     "WA-POLICY",
@@ -161,6 +163,9 @@ fn setting() -> (Value, Facts) {
         json!([{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "list", "patch"]}]),
     )
     .unwrap();
+    let mut served = Served::default();
+    served.add("apps", "deployments".into(), Home::Namespace);
+    served.add("", "nodes".into(), Home::Cluster);
     let facts = Facts {
         requester: Requester {
             username: "alice".into(),
@@ -178,7 +183,7 @@ fn setting() -> (Value, Facts) {
         policies: vec![(Arc::new(Policy::compile(&policy).unwrap()), true)],
         broken_policies: 0,
         ceiling: Some(Arc::new(Ceiling::compile(&ceiling))),
-        served: None,
+        served: Some(Arc::new(served)),
         held: vec![],
         active_others: 0,
         held_since: [].into(),

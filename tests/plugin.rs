@@ -201,6 +201,24 @@ fn what_the_input_does_not_say_is_neither_passed_nor_refused(
     assert_eq!(lint_text(&text, &["--strict"]).0, 1);
 }
 
+#[rstest]
+#[case::by_the_request("request.spec.reason.contains('42')", "passes")]
+#[case::by_the_request_in_vain("request.spec.reason.contains('43')", "refused")]
+#[case::by_known_labels("namespaceObject.metadata.labels['team'] == 'payments'", "passes")]
+#[case::by_who_asks("requester.username == 'alice'", "undecided")]
+#[case::by_a_uid("serviceAccount.uid == '1'", "undecided")]
+fn a_condition_is_judged_where_all_it_asks_for_is_known(
+    #[case] expression: &str,
+    #[case] outcome: &str,
+) {
+    let conditions = json!([{"expression": expression}]);
+    let mut objects = admitting();
+    objects[0] = case::with(case::policy(), "/spec/conditions", conditions);
+    objects.push(case::request());
+    let report = lint_json(&stream(&objects));
+    assert_eq!(verdict(&report, "migrate-42").0, outcome, "{report:#}");
+}
+
 #[test]
 fn rights_of_a_role_are_judged_by_its_manifest_or_not_at_all() {
     let request = case::with(case::request(), "/spec/rules", Value::Null);

@@ -1,12 +1,16 @@
 //! Laws of the rule algebra, over random rules of a small alphabet that holds every odd pattern of RBAC.
 
+#[path = "support/dice.rs"]
+mod dice;
 #[path = "support/naive_covers.rs"]
 mod naive_covers;
 
+use dice::{Dice, holds_for};
 use naive_covers::as_set;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use stint::domain::covers::Ceiling;
 use stint::domain::rules::{Request, Rule, allows, atoms, canonical, hash};
 
@@ -108,6 +112,89 @@ fn requests() -> Vec<Request<'static>> {
 
 fn covers_both_ways(a: &[Rule], b: &[Rule]) -> bool {
     naive_covers::uncovered(a, b).is_empty() && naive_covers::uncovered(b, a).is_empty()
+}
+
+/// Words of the alphabet, seldom none.
+fn thrown(dice: &mut Dice, alphabet: &[&'static str], max: usize) -> Vec<String> {
+    let count = if dice.percent(5) {
+        0
+    } else {
+        1 + dice.below(max)
+    };
+    (0..count).map(|_| dice.pick(alphabet).to_owned()).collect()
+}
+
+/// Much the mixture of [`rule`], a hundred times faster and without shrinking.
+fn thrown_rule(dice: &mut Dice) -> Rule {
+    let kind = dice.below(8);
+    let mut rule = Rule {
+        verbs: thrown(dice, VERBS, 3),
+        ..Rule::default()
+    };
+    if kind != 0 {
+        rule.api_groups = thrown(dice, GROUPS, 2);
+        rule.resources = thrown(dice, RESOURCES, 3);
+    }
+    if kind > 0 && dice.percent(33) {
+        rule.resource_names = thrown(dice, NAMES, 2);
+    }
+    if kind < 2 {
+        rule.non_resource_urls = thrown(dice, URLS, 2);
+    }
+    rule
+}
+
+/// A part of one of the rules, with another word now and then.
+fn part_of(rules: &[Rule], dice: &mut Dice) -> Rule {
+    if rules.is_empty() {
+        return thrown_rule(dice);
+    }
+    let other = thrown_rule(dice);
+    let owner = &rules[dice.below(rules.len())];
+    let mut one = |own: &[String], other: &[String]| {
+        let list = if dice.percent(85) { own } else { other };
+        let word = (!list.is_empty()).then(|| list[dice.below(list.len())].clone());
+        Vec::from_iter(word)
+    };
+    Rule {
+        api_groups: one(&owner.api_groups, &other.api_groups),
+        resources: one(&owner.resources, &other.resources),
+        resource_names: one(&owner.resource_names, &other.resource_names),
+        verbs: one(&owner.verbs, &other.verbs),
+        non_resource_urls: one(&owner.non_resource_urls, &other.non_resource_urls),
+    }
+}
+
+#[test]
+fn compiled_coverage_is_upstreams_a_million_times() {
+    let (covered, beyond) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    holds_for(1_000_000, |_, dice| {
+        let owner = dice.up_to(3, thrown_rule);
+        let mut asked = dice.up_to(2, |dice| part_of(&owner, dice));
+        if dice.percent(50) {
+            asked.push(thrown_rule(dice));
+        }
+        let ceiling = Ceiling::compile(&owner);
+        let naive = naive_covers::uncovered(&owner, &asked);
+        let uncovered = ceiling.uncovered(&asked);
+        assert_eq!(
+            ceiling.covers(&asked),
+            naive.is_empty(),
+            "{owner:?} for {asked:?}"
+        );
+        assert_eq!(
+            as_set(&uncovered),
+            as_set(&naive),
+            "{owner:?} for {asked:?}"
+        );
+        match (naive.is_empty(), atoms(&asked)) {
+            (_, 0) => 0,
+            (true, _) => covered.fetch_add(1, Ordering::Relaxed),
+            (false, _) => beyond.fetch_add(1, Ordering::Relaxed),
+        };
+    });
+    let mixture = (covered.into_inner(), beyond.into_inner());
+    assert!(mixture.0 > 150_000 && mixture.1 > 150_000, "{mixture:?}");
 }
 
 proptest! {

@@ -106,7 +106,7 @@ pub struct Allow {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyCondition {
-    /// A CEL expression over `request`, `requester`, `namespace`, `serviceAccount`, `risk` and `now` that yields a bool.
+    /// A CEL expression over `request`, `requester`, `namespaceObject`, `serviceAccount`, `risk` and `now` that yields a bool.
     #[schemars(length(min = 1, max = 2048))]
     pub expression: String,
     /// What a requester reads when it does not hold.

@@ -3,6 +3,7 @@
 use crate::api::access_policy::{Cumulative, RequireResourceNames};
 use crate::api::workload_access::Risk;
 use crate::domain::catalogue::{self, Disposition, Finding, Scope, Severity};
+use crate::domain::condition::Inputs;
 use crate::domain::grant::{Account, Source};
 use crate::domain::policy::{Labels, Policy, list};
 use crate::domain::rules::Rule;
@@ -44,6 +45,8 @@ pub struct Ask<'a> {
     pub ticket: Option<&'a str>,
     /// Other live grants of the account.
     pub active_others: usize,
+    /// What conditions see.
+    pub inputs: &'a Inputs<'a>,
 }
 
 /// A combination, and what the account holds already that completes it.
@@ -71,6 +74,7 @@ impl Policy {
         self.lengths(ask, &mut wrong);
         self.ticket(ask, &mut wrong);
         self.places(ask, &mut wrong);
+        self.conditions(ask, &mut wrong);
         wrong
     }
 
@@ -252,6 +256,14 @@ impl Policy {
                 ask.account, ask.active_others
             );
             wrong.push(self.violation("WA-TOO-MANY", "spec.serviceAccountRef", message));
+        }
+    }
+
+    fn conditions(&self, ask: &Ask<'_>, wrong: &mut Vec<Violation>) {
+        for condition in &self.conditions {
+            if let Err(unmet) = condition.holds(ask.inputs) {
+                wrong.push(self.violation("WA-CONDITION", "spec", unmet.why));
+            }
         }
     }
 

@@ -69,6 +69,7 @@ pub struct Grant {
     ticket: Option<String>,
     revoked: bool,
     deleting: bool,
+    spec: WorkloadAccessSpec,
 }
 
 impl Grant {
@@ -105,6 +106,7 @@ impl Grant {
                 ticket: spec.ticket.clone(),
                 revoked: spec.revoked.unwrap_or(false),
                 deleting: object.metadata.deletion_timestamp.is_some(),
+                spec: spec.clone(),
             }),
             (source, _, _) => {
                 // The judge will not see this request, so its inline rules are held against the catalogue here:
@@ -160,6 +162,11 @@ impl Grant {
     /// End of the window.
     pub fn end(&self) -> End {
         self.end
+    }
+
+    /// The spec as it was written.
+    pub fn spec(&self) -> &WorkloadAccessSpec {
+        &self.spec
     }
 
     /// The change or incident that the request belongs to.

@@ -3,6 +3,7 @@
 use crate::api::workload_access::{EndReason, PolicyStamp, Risk, SourceStamp};
 use crate::domain::admit::{Ask, Combined};
 use crate::domain::catalogue::{self, Disposition, Finding, Scope};
+use crate::domain::condition::Inputs;
 use crate::domain::covers::Ceiling;
 use crate::domain::facts::{AccountFacts, Facts};
 use crate::domain::grant::{End, Grant};
@@ -334,9 +335,22 @@ fn admitting_policy<'a>(
     question: &Question<'_>,
 ) -> Result<&'a Policy, Vec<Violation>> {
     let no_labels = Labels::new();
+    let account_labels = facts.account.as_ref().map_or(&no_labels, |a| &a.labels);
+    let length = lifetime::length(grant, facts, question.now);
+    let inputs = Inputs {
+        grant,
+        rules: question.rules,
+        duration: length,
+        requester: &facts.requester,
+        namespace_labels: &facts.namespace_labels,
+        account_uid: facts.account.as_ref().map_or("", |a| &a.uid),
+        account_labels,
+        risk: question.found.risk,
+        now: facts.live.as_ref().map_or(question.now, |live| live.since),
+    };
     let ask = Ask {
         account: grant.account(),
-        account_labels: facts.account.as_ref().map_or(&no_labels, |a| &a.labels),
+        account_labels,
         namespace: grant.namespace(),
         source: grant.source(),
         rules: question.rules,
@@ -344,7 +358,7 @@ fn admitting_policy<'a>(
         findings: &question.found.findings,
         combined: &question.found.combined,
         risk: question.found.risk,
-        length: lifetime::length(grant, facts, question.now),
+        length,
         length_path: match grant.end() {
             End::At(_) => "spec.notAfter",
             End::After(_) => "spec.duration",
@@ -353,6 +367,7 @@ fn admitting_policy<'a>(
         held_since: question.now,
         ticket: grant.ticket(),
         active_others: facts.active_others,
+        inputs: &inputs,
     };
     let mut refusals = Vec::new();
     for (policy, may_use) in &facts.policies {

@@ -1,10 +1,11 @@
 //! The compiled form of an `AccessPolicy`. What it says about one request is in `admit`.
 
 use crate::api::access_policy::{
-    AccessPolicy, Allow, Cumulative, FollowRole, Limits, RequireResourceNames,
+    AccessPolicy, Allow, Cumulative, FollowRole, Limits, PolicyCondition, RequireResourceNames,
 };
 use crate::api::workload_access::{PolicyStamp, Risk, RoleReference};
 use crate::domain::catalogue::{self, Disposition, Scope, Severity};
+use crate::domain::condition::Condition;
 use crate::domain::covers::Ceiling;
 use crate::domain::patterns::Patterns;
 use crate::domain::rules::Rule;
@@ -49,6 +50,7 @@ pub struct Policy {
     pub(crate) ticket: Option<Regex>,
     pub(crate) cumulative: Option<Cumulative>,
     pub(crate) follow_role: FollowRole,
+    pub(crate) conditions: Vec<Condition>,
     pub(crate) suspended: bool,
 }
 
@@ -98,6 +100,7 @@ impl Policy {
             ticket: ticket(limits.require_ticket.as_deref(), &mut wrong),
             cumulative: limits.cumulative,
             follow_role: spec.follow_role.unwrap_or(FollowRole::Keep),
+            conditions: conditions(spec.conditions.as_deref().unwrap_or_default(), &mut wrong),
             suspended: spec.suspended.unwrap_or(false),
         };
         if wrong.is_empty() {
@@ -250,6 +253,21 @@ fn max_durations(limits: &Limits, wrong: &mut Vec<Violation>) -> BTreeMap<Risk, 
         (risk, own.unwrap_or(default).min(all))
     };
     DEFAULT_BY_RISK.into_iter().map(&mut limit).collect()
+}
+
+fn conditions(written: &[PolicyCondition], wrong: &mut Vec<Violation>) -> Vec<Condition> {
+    let mut out = Vec::new();
+    for (i, condition) in written.iter().enumerate() {
+        match Condition::compile(condition) {
+            Ok(condition) => out.push(condition),
+            Err(why) => {
+                let path = format!("spec.conditions[{i}].expression");
+                let message = format!("must be a CEL expression that yields a bool; {why}");
+                wrong.push(invalid(path, message).found(&condition.expression));
+            }
+        }
+    }
+    out
 }
 
 fn ticket(pattern: Option<&str>, wrong: &mut Vec<Violation>) -> Option<Regex> {

@@ -223,6 +223,20 @@ pub fn ready_reason(status: &WorkloadAccessStatus) -> &str {
     ready.map_or("", |c| &c.reason)
 }
 
+/// A live grant keeps its copy when the role changes, and tells once.
+fn source_event(
+    old: &WorkloadAccessStatus,
+    new: &WorkloadAccessStatus,
+) -> Option<(bool, &'static str, String)> {
+    let changed = |status: &WorkloadAccessStatus| status.source.as_ref().is_some_and(|s| s.changed);
+    let source = new.source.as_ref()?;
+    let note = format!(
+        "{:?} '{}' is not what it was when its rules were copied; the grant keeps the copy",
+        source.kind, source.name
+    );
+    (changed(new) && !changed(old)).then_some((true, "SourceChanged", note))
+}
+
 /// The Event of a transition, if there is one: whether it warns, its reason and its note.
 pub fn event(
     old: &WorkloadAccessStatus,
@@ -230,7 +244,7 @@ pub fn event(
     outcome: &Outcome<'_>,
 ) -> Option<(bool, &'static str, String)> {
     if ready_reason(old) == ready_reason(new) {
-        return None;
+        return source_event(old, new);
     }
     let note = new
         .conditions

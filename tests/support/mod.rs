@@ -6,8 +6,10 @@
 pub mod case;
 pub mod cluster;
 pub mod conformance;
+pub mod dice;
 pub mod fake_api;
 pub mod operator;
 pub mod plugin;
+pub mod requests;
 pub mod team;
 pub mod world;

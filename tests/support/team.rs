@@ -4,7 +4,7 @@ use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
 use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::api::{ListParams, PostParams};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use stint::api::{AccessPolicy, WorkloadAccess};
@@ -114,6 +114,31 @@ impl Team {
             api.create(&dry_run, &probe).await.ok()
         })
         .await;
+    }
+
+    /// Changes the team's policy by a merge patch of its spec, and returns it.
+    pub async fn change_policy(&self, spec: Value) -> kube::Result<AccessPolicy> {
+        let policies: Api<AccessPolicy> = Api::all(self.stint.cluster().admin());
+        let patch = Patch::Merge(json!({"spec": spec}));
+        let nobody = PatchParams::default();
+        policies.patch(&self.namespace, &nobody, &patch).await
+    }
+
+    /// Creates a request as Alice, again and again until this is the answer: what it depends on reaches Stint by watches.
+    pub async fn refused_with(&self, request: &WorkloadAccess, code: &str) -> String {
+        let dry_run = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        let api = self.requests(User::Alice);
+        let what = format!("the request is refused with {code}");
+        eventually(&what, async || match api.create(&dry_run, request).await {
+            Err(kube::Error::Api(status)) if status.message.contains(code) => {
+                Some(status.message.clone())
+            }
+            _ => None,
+        })
+        .await
     }
 
     /// The requests of the namespace, as a user.

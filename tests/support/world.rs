@@ -12,6 +12,7 @@ use stint::domain::grant::spec_hash;
 use stint::domain::receipt::{Claims, KEY_LENGTH, Keys, Requester};
 use stint::ops::metrics::Metrics;
 use stint::ops::readiness::{Liveness, Readiness};
+use stint::webhook::admission::Admission;
 use tokio_util::sync::CancellationToken;
 
 use super::fake_api::FakeApi;
@@ -37,6 +38,8 @@ pub struct World {
 
 /// A running operator. Dropping it is a SIGKILL: nothing is finished, nothing is written.
 pub struct Operator {
+    /// Its webhook's handler.
+    pub admission: Admission,
     _tasks: Tasks,
     readiness: Readiness,
 }
@@ -91,6 +94,7 @@ impl World {
             &readiness,
         );
         *core.keys.write().unwrap_or_else(PoisonError::into_inner) = Some(self.keys.clone());
+        let admission = core.admission();
         let mut tasks = Tasks::new();
         core.spawn(
             &mut tasks,
@@ -98,6 +102,7 @@ impl World {
             Liveness::new().heart("deadline-queue", Duration::from_secs(120)),
         );
         Operator {
+            admission,
             _tasks: tasks,
             readiness,
         }
@@ -117,10 +122,16 @@ impl World {
         for (field, value) in window.as_object().unwrap() {
             object["spec"][field] = value.clone();
         }
+        self.api.seed(self.stamped(object));
+    }
+
+    /// The request with the receipt that the webhook would have given it.
+    pub fn stamped(&self, mut object: Value) -> Value {
+        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
         let typed: WorkloadAccess = serde_json::from_value(object.clone()).unwrap();
         let claims = Claims {
             namespace: NAMESPACE.into(),
-            name: Some(name.into()),
+            name: Some(name),
             generate_name: None,
             spec_hash: spec_hash(&typed.spec),
             requester: Requester {
@@ -131,7 +142,7 @@ impl World {
             at: self.api.now(),
         };
         object["metadata"]["annotations"] = json!({"stint.dev/receipt": self.keys.sign(&claims)});
-        self.api.seed(object);
+        object
     }
 
     /// Somebody labels the request, which brings it before the controller once more.

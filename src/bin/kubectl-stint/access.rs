@@ -1,9 +1,9 @@
 //! A WorkloadAccess of the input before the judge: the same parser and the same judgement as in the webhook, with the
 //! facts that the input holds.
 //!
-//! What decides and is not in the input is never guessed. Policies whose selectors meet unknown labels are tried as if they
-//! selected, after those that surely do; a request that only such a policy admits is undecided. So is one whose rights
-//! nobody could see.
+//! What decides and is not in the input is never guessed. A policy whose selectors or conditions ask for something unknown is
+//! tried without them, after those of which all is known; a request that only such a policy admits is undecided. So is one
+//! whose rights nobody could see.
 
 use crate::read::Object;
 use crate::report::{Finding, Judged, Level};
@@ -288,34 +288,63 @@ fn candidates(grant: &Grant, world: &World) -> Vec<Candidate> {
 }
 
 fn candidate(grant: &Grant, world: &World, known: &KnownPolicy) -> Option<Candidate> {
-    let spec = &known.object.spec;
     let name = known.policy.name();
-    let mut policy = Arc::clone(&known.policy);
+    let mut tried = known.object.clone();
     let mut assumed = Vec::new();
     match world.namespace(grant.namespace()) {
-        Some(labels) if !policy.selects_namespace(labels) => return None,
-        None if !selects_all(&spec.namespace_selector) => assumed.push(format!(
+        Some(labels) if !known.policy.selects_namespace(labels) => return None,
+        None if !selects_all(&tried.spec.namespace_selector) => assumed.push(format!(
             "whether policy '{name}' selects namespace '{}', whose labels are not in the input; add its manifest",
             grant.namespace()
         )),
         _ => {}
     }
-    let by_labels = spec
-        .service_accounts
-        .selector
-        .as_ref()
-        .filter(|s| !selects_all(s));
-    if by_labels.is_some() && world.account(grant.account()).is_none() {
+    let selector = tried.spec.service_accounts.selector.as_mut();
+    if let Some(by_labels) = selector.filter(|s| !selects_all(s))
+        && world.account(grant.account()).is_none()
+    {
         assumed.push(format!(
             "whether policy '{name}' selects ServiceAccount '{}', whose labels are not in the input; add its manifest",
             grant.account()
         ));
-        let mut any_labels = known.object.clone();
-        any_labels.spec.service_accounts.selector = Some(LabelSelector::default());
-        // Only a selector was made simpler, so it compiles as it did before.
-        policy = Policy::compile(&any_labels).map_or(policy, Arc::new);
+        *by_labels = LabelSelector::default();
     }
+    if let Some(conditions) = &mut tried.spec.conditions {
+        conditions.retain(|condition| {
+            let missing = unknown_to(&condition.expression, grant, world);
+            assumed.extend(missing.map(|what| {
+                let expression = &condition.expression;
+                format!("whether the condition `{expression}` of policy '{name}' holds; {what} is not in the input")
+            }));
+            missing.is_none()
+        });
+    }
+    // What is left of a policy that compiled compiles too; if it did not, the whole of it would still decide.
+    let policy = match assumed.is_empty() {
+        true => Arc::clone(&known.policy),
+        false => Policy::compile(&tried).map_or(Arc::clone(&known.policy), Arc::new),
+    };
     Some(Candidate { policy, assumed })
+}
+
+/// The variable of a condition whose value files cannot say, or do not. A variable is used only by its name, so an
+/// expression without the name does without the value.
+fn unknown_to(expression: &str, grant: &Grant, world: &World) -> Option<&'static str> {
+    let account = world.account(grant.account());
+    let uid_known = account.is_some_and(|account| !account.uid.is_empty());
+    let unknown = [
+        ("requester", true),
+        (
+            "namespaceObject",
+            world.namespace(grant.namespace()).is_none(),
+        ),
+        ("serviceAccount", account.is_none()),
+        ("uid", !uid_known),
+    ];
+    let used = unknown
+        .into_iter()
+        .find(|(name, is)| *is && expression.contains(name));
+    used.map(|(name, _)| name)
 }
 
 fn selects_all(selector: &LabelSelector) -> bool {

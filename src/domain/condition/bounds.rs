@@ -1,0 +1,288 @@
+//! What a condition may be: the names it may use, and an upper bound for the work of evaluating it.
+//!
+//! Only loops can repeat work, and only text and lists from outside are long. So loops may test but not build
+//! (`all`, `exists`, `exists_one`), each costs its longest list times its body, and the functions are those whose work is
+//! linear in what they are given. Kubernetes bounds the CEL of its own resources by a cost in the same way.
+
+use crate::domain::condition::inputs;
+use cel::IdedExpr;
+use cel::common::ast::{
+    CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, SelectExpr, operators,
+};
+use regex::{Regex, RegexBuilder};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Most steps of one evaluation; a step is a node of the expression, once for each turn of the loops around it.
+pub const BUDGET: u64 = 200_000;
+/// Most levels of an expression, what macros add included.
+const MAX_DEPTH: usize = 64;
+/// Longest compiled regular expression, in bytes.
+const MAX_REGEX: usize = 64 * 1024;
+/// Steps that a regular expression counts for.
+const REGEX_STEPS: u64 = 16;
+
+/// The functions and methods that may be called beside the operators: all linear in their arguments.
+const FUNCTIONS: [&str; 21] = [
+    "size",
+    "contains",
+    "startsWith",
+    "endsWith",
+    "matches",
+    "duration",
+    "timestamp",
+    "string",
+    "int",
+    "double",
+    "getDate",
+    "getDayOfMonth",
+    "getDayOfWeek",
+    "getDayOfYear",
+    "getFullYear",
+    "getHours",
+    "getMinutes",
+    "getMonth",
+    "getSeconds",
+    "getMilliseconds",
+    "bool",
+];
+
+/// The compiled regular expressions of a condition, by their text.
+pub(super) type Patterns = Arc<HashMap<String, Regex>>;
+
+/// Why an expression is refused, and at which node.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) node: u64,
+    pub(super) why: String,
+}
+
+fn refuse<T>(at: &IdedExpr, why: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal {
+        node: at.id,
+        why: why.into(),
+    })
+}
+
+/// Checks a whole expression.
+pub(super) fn check(root: &IdedExpr) -> Result<Patterns, Refusal> {
+    let mut walk = Walk {
+        locals: Vec::new(),
+        depth: 0,
+        patterns: HashMap::new(),
+    };
+    let steps = walk.steps(root)?;
+    if steps > BUDGET {
+        let why = format!(
+            "may take {steps} steps where {BUDGET} are allowed; use fewer loops inside loops, or shorter lists"
+        );
+        return refuse(root, why);
+    }
+    if !may_be_bool(root) {
+        return refuse(root, "must yield a bool");
+    }
+    Ok(Arc::new(walk.patterns))
+}
+
+/// What is certainly no bool is refused when it is written; what turns out to be none when it is evaluated.
+fn may_be_bool(root: &IdedExpr) -> bool {
+    match &root.expr {
+        Expr::Literal(literal) => matches!(literal, LiteralValue::Boolean(_)),
+        Expr::List(_) | Expr::Map(_) | Expr::Struct(_) | Expr::Ident(_) => false,
+        Expr::Call(call) if call.func_name == operators::CONDITIONAL => {
+            call.args.iter().all(may_be_bool)
+        }
+        Expr::Call(call) => !matches!(
+            call.func_name.as_str(),
+            operators::ADD
+                | operators::SUBSTRACT
+                | operators::MULTIPLY
+                | operators::DIVIDE
+                | operators::MODULO
+                | operators::NEGATE
+                | "size"
+                | "string"
+                | "int"
+                | "double"
+                | "duration"
+                | "timestamp"
+        ),
+        Expr::Select(_) | Expr::Comprehension(_) | Expr::Unspecified => true,
+    }
+}
+
+struct Walk<'a> {
+    /// Variables of the loops around the node.
+    locals: Vec<&'a str>,
+    depth: usize,
+    patterns: HashMap<String, Regex>,
+}
+
+impl<'a> Walk<'a> {
+    /// The steps of one evaluation of a node.
+    fn steps(&mut self, at: &'a IdedExpr) -> Result<u64, Refusal> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return refuse(at, format!("is nested deeper than {MAX_DEPTH} levels"));
+        }
+        let below = match &at.expr {
+            Expr::Literal(_) => 0,
+            Expr::Ident(name) => self.ident(at, name)?,
+            Expr::Select(select) => self.select(at, select)?,
+            Expr::List(list) => self.all(&list.elements)?,
+            Expr::Map(map) if map.entries.is_empty() => 0,
+            Expr::Map(map) => {
+                // A map made here could hide a long list behind the name of a short one.
+                let first = map.entries.first().map(|entry| &entry.expr);
+                let at = match first {
+                    Some(EntryExpr::MapEntry(entry)) => &entry.key,
+                    _ => at,
+                };
+                return refuse(at, "makes a map, which a condition may not");
+            }
+            Expr::Struct(_) | Expr::Unspecified => {
+                return refuse(at, "makes a message, which a condition may not");
+            }
+            Expr::Call(call) => self.call(at, call)?,
+            Expr::Comprehension(comprehension) => self.comprehension(at, comprehension)?,
+        };
+        self.depth -= 1;
+        Ok(below.saturating_add(1))
+    }
+
+    fn all(&mut self, parts: &'a [IdedExpr]) -> Result<u64, Refusal> {
+        let mut sum: u64 = 0;
+        for part in parts {
+            sum = sum.saturating_add(self.steps(part)?);
+        }
+        Ok(sum)
+    }
+
+    fn ident(&self, at: &IdedExpr, name: &str) -> Result<u64, Refusal> {
+        if self.locals.contains(&name) || inputs::fields(&[name]).is_some() {
+            return Ok(0);
+        }
+        let known = inputs::NAMES.join(", ");
+        refuse(
+            at,
+            format!("there is no variable `{name}`; there are {known}"),
+        )
+    }
+
+    fn select(&mut self, at: &IdedExpr, select: &'a SelectExpr) -> Result<u64, Refusal> {
+        let steps = self.steps(&select.operand)?;
+        if let Some(path) = self.path(&select.operand)
+            && let Some(fields) = inputs::fields(&path).filter(|fields| !fields.is_empty())
+            && !fields.contains(&select.field.as_str())
+        {
+            let (of, known) = (path.join("."), fields.join(", "));
+            let why = format!("`{of}` has no field `{}`; it has {known}", select.field);
+            return refuse(at, why);
+        }
+        Ok(steps)
+    }
+
+    /// `request.spec` as its parts; nothing for what is computed or belongs to a loop.
+    fn path(&self, at: &'a IdedExpr) -> Option<Vec<&'a str>> {
+        match &at.expr {
+            Expr::Ident(name) if !self.locals.contains(&name.as_str()) => Some(vec![name]),
+            Expr::Select(select) => {
+                let mut path = self.path(&select.operand)?;
+                path.push(&select.field);
+                Some(path)
+            }
+            _ => None,
+        }
+    }
+
+    fn call(&mut self, at: &'a IdedExpr, call: &'a CallExpr) -> Result<u64, Refusal> {
+        let mut steps = match &call.target {
+            Some(target) => self.steps(target)?,
+            None => 0,
+        };
+        steps = steps.saturating_add(self.all(&call.args)?);
+        let name = call.func_name.as_str();
+        if name == "matches" {
+            self.pattern(at, call)?;
+            return Ok(steps.saturating_add(REGEX_STEPS));
+        }
+        let in_list = match (name, call.args.as_slice()) {
+            (operators::IN, [_, list]) => longest(list),
+            _ => 0,
+        };
+        if !is_operator(name) && !FUNCTIONS.contains(&name) {
+            let known = FUNCTIONS.join(", ");
+            return refuse(
+                at,
+                format!("there is no function `{name}`; there are {known}"),
+            );
+        }
+        Ok(steps.saturating_add(in_list))
+    }
+
+    /// Regular expressions are compiled with the policy, so they must be written out.
+    fn pattern(&mut self, at: &IdedExpr, call: &CallExpr) -> Result<(), Refusal> {
+        let Some(IdedExpr {
+            expr: Expr::Literal(LiteralValue::String(text)),
+            ..
+        }) = call.args.last()
+        else {
+            return refuse(at, "must have its regular expression as a text in quotes");
+        };
+        let text = text.inner();
+        match RegexBuilder::new(text).size_limit(MAX_REGEX).build() {
+            Ok(regex) => {
+                self.patterns.insert(text.to_owned(), regex);
+                Ok(())
+            }
+            Err(error) => {
+                let drawn = error.to_string();
+                let reason = drawn.lines().last().unwrap_or_default().trim();
+                let why = format!("must have a regular expression in RE2 syntax: {reason}");
+                refuse(at, why)
+            }
+        }
+    }
+
+    fn comprehension(
+        &mut self,
+        at: &'a IdedExpr,
+        comprehension: &'a ComprehensionExpr,
+    ) -> Result<u64, Refusal> {
+        if matches!(comprehension.accu_init.expr, Expr::List(_)) {
+            let why =
+                "makes a list with `map` or `filter`; test with `all`, `exists` or `exists_one`";
+            return refuse(at, why);
+        }
+        let range = self.steps(&comprehension.iter_range)?;
+        let outer = self.locals.len();
+        self.locals.push(&comprehension.accu_var);
+        self.locals.push(&comprehension.iter_var);
+        self.locals.extend(comprehension.iter_var2.as_deref());
+        let mut turn = 0;
+        for part in [&comprehension.loop_cond, &comprehension.loop_step] {
+            turn += self.steps(part)?;
+        }
+        let result = self.steps(&comprehension.result)?;
+        self.locals.truncate(outer);
+        let turns = longest(&comprehension.iter_range);
+        Ok(turn
+            .saturating_mul(turns)
+            .saturating_add(range)
+            .saturating_add(result))
+    }
+}
+
+fn is_operator(name: &str) -> bool {
+    name.contains('_') && !name.bytes().any(|b| b.is_ascii_alphanumeric())
+        || matches!(name, operators::IN | operators::NOT_STRICTLY_FALSE)
+}
+
+/// Most elements that a list or map can have: by the name of its field, which `inputs` holds it to.
+fn longest(list: &IdedExpr) -> u64 {
+    match &list.expr {
+        Expr::List(list) => list.elements.len() as u64,
+        Expr::Select(select) => inputs::longest(&select.field),
+        _ => inputs::LONGEST,
+    }
+}

@@ -1,0 +1,196 @@
+//! What a condition sees of a request, with the bounds that `bounds` reckons with.
+
+use crate::api::workload_access::{Risk, WorkloadAccessSpec};
+use crate::domain::grant::Grant;
+use crate::domain::policy::Labels;
+use crate::domain::receipt::Requester;
+use crate::domain::rules::Rule;
+use cel::Value;
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+/// The variables.
+pub(super) const NAMES: [&str; 6] = [
+    "request",
+    "requester",
+    "namespaceObject",
+    "serviceAccount",
+    "risk",
+    "now",
+];
+
+/// Most elements of any list and entries of any map.
+pub(super) const LONGEST: u64 = 1024;
+/// Most rules, and most elements of a list in a rule (`hygiene`).
+const RULES: u64 = 64;
+/// Most bytes of all groups of a requester together.
+const GROUP_BYTES: usize = 64 * 1024;
+
+/// Most elements of the list in a field of this name.
+pub(super) fn longest(field: &str) -> u64 {
+    match field {
+        "rules" | "verbs" | "apiGroups" | "resources" | "resourceNames" => RULES,
+        _ => LONGEST,
+    }
+}
+
+/// The fields below a path, if the path is known: `request` has `spec`, and so on. None when any field may be there.
+pub(super) fn fields(path: &[&str]) -> Option<&'static [&'static str]> {
+    match path {
+        ["request"] => Some(&["name", "namespace", "spec", "rules", "duration"]),
+        ["request", "spec"] => Some(&[
+            "serviceAccountRef",
+            "rules",
+            "roleRef",
+            "notBefore",
+            "notAfter",
+            "duration",
+            "reason",
+            "ticket",
+            "revoked",
+        ]),
+        ["request", "spec", "serviceAccountRef"] => Some(&["name", "namespace", "uid"]),
+        ["request", "spec", "roleRef"] => Some(&["kind", "name"]),
+        ["requester"] => Some(&["username", "uid", "groups"]),
+        ["namespaceObject"] => Some(&["metadata"]),
+        ["namespaceObject", "metadata"] => Some(&["name", "labels"]),
+        ["serviceAccount"] => Some(&["name", "namespace", "uid", "labels"]),
+        ["risk" | "now"] => Some(&[]),
+        _ => None,
+    }
+}
+
+/// One request, as conditions see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// The request.
+    pub grant: &'a Grant,
+    /// The rules that would be granted: of the request, or copied from the role.
+    pub rules: &'a [Rule],
+    /// How long the grant lasts.
+    pub duration: SignedDuration,
+    /// Who asks.
+    pub requester: &'a Requester,
+    /// Labels of the namespace of the request.
+    pub namespace_labels: &'a Labels,
+    /// UID of the account; empty when there is no such account.
+    pub account_uid: &'a str,
+    /// Labels of the account.
+    pub account_labels: &'a Labels,
+    /// How much harm the rights can do.
+    pub risk: Risk,
+    /// When access begins: now, or when it began. A condition on the time of day so decides once.
+    pub now: Timestamp,
+}
+
+#[derive(Serialize)]
+struct Request<'a> {
+    name: &'a str,
+    namespace: &'a str,
+    spec: &'a WorkloadAccessSpec,
+    rules: &'a [Rule],
+    duration: cel::Duration,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Who<'a> {
+    username: &'a str,
+    uid: &'a str,
+    groups: &'a [String],
+}
+
+/// The shape of `namespaceObject` in Kubernetes' admission policies; `namespace` is a reserved word of CEL.
+#[derive(Serialize)]
+struct Namespace<'a> {
+    metadata: Metadata<'a>,
+}
+
+#[derive(Serialize)]
+struct Metadata<'a> {
+    name: &'a str,
+    labels: &'a Labels,
+}
+
+#[derive(Serialize)]
+struct ServiceAccount<'a> {
+    name: &'a str,
+    namespace: &'a str,
+    uid: &'a str,
+    labels: &'a Labels,
+}
+
+impl Inputs<'_> {
+    /// The variables with their values, or what of them is too large to be looked at.
+    pub(super) fn values(&self) -> Result<[(&'static str, Value); 6], String> {
+        self.bounded()?;
+        let account = self.grant.account();
+        let request = Request {
+            name: self.grant.name(),
+            namespace: self.grant.namespace(),
+            spec: self.grant.spec(),
+            rules: self.rules,
+            duration: cel::Duration(chrono::Duration::seconds(self.duration.as_secs())),
+        };
+        let requester = Who {
+            username: &self.requester.username,
+            uid: &self.requester.uid,
+            groups: &self.requester.groups,
+        };
+        let namespace = Namespace {
+            metadata: Metadata {
+                name: self.grant.namespace(),
+                labels: self.namespace_labels,
+            },
+        };
+        let service_account = ServiceAccount {
+            name: &account.name,
+            namespace: &account.namespace,
+            uid: self.account_uid,
+            labels: self.account_labels,
+        };
+        Ok([
+            ("request", value(&request)?),
+            ("requester", value(&requester)?),
+            ("namespaceObject", value(&namespace)?),
+            ("serviceAccount", value(&service_account)?),
+            ("risk", Value::from(self.risk.as_str())),
+            ("now", instant(self.now)?),
+        ])
+    }
+
+    fn bounded(&self) -> Result<(), String> {
+        let groups = &self.requester.groups;
+        let bytes: usize = groups.iter().map(String::len).sum();
+        let lists = [
+            ("requester.groups", groups.len()),
+            (
+                "namespaceObject.metadata.labels",
+                self.namespace_labels.len(),
+            ),
+            ("serviceAccount.labels", self.account_labels.len()),
+        ];
+        if let Some((name, length)) = lists.iter().find(|(_, length)| *length as u64 > LONGEST) {
+            return Err(format!("{name} has {length} elements, more than {LONGEST}"));
+        }
+        if bytes > GROUP_BYTES {
+            return Err(format!(
+                "requester.groups has {bytes} bytes, more than {GROUP_BYTES}"
+            ));
+        }
+        if self.rules.len() as u64 > RULES {
+            return Err(format!("request.rules has more than {RULES} elements"));
+        }
+        Ok(())
+    }
+}
+
+fn value(of: &impl Serialize) -> Result<Value, String> {
+    cel::to_value(of).map_err(|error| error.to_string())
+}
+
+fn instant(at: Timestamp) -> Result<Value, String> {
+    chrono::DateTime::from_timestamp(at.as_second(), 0)
+        .map(|at| Value::Timestamp(at.fixed_offset()))
+        .ok_or_else(|| format!("{at} is no instant that CEL knows"))
+}
