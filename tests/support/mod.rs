@@ -9,6 +9,7 @@ pub mod conformance;
 pub mod dice;
 pub mod fake_api;
 pub mod operator;
+pub mod plugin;
 pub mod requests;
 pub mod team;
 pub mod world;

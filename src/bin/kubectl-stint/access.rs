@@ -1,0 +1,360 @@
+//! A WorkloadAccess of the input before the judge: the same parser and the same judgement as in the webhook, with the
+//! facts that the input holds.
+//!
+//! What decides and is not in the input is never guessed. A policy whose selectors or conditions ask for something unknown is
+//! tried without them, after those of which all is known; a request that only such a policy admits is undecided. So is one
+//! whose rights nobody could see.
+
+use crate::read::Object;
+use crate::report::{Finding, Judged, Level};
+use crate::schema;
+use crate::world::{KnownPolicy, World};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use stint::api::WorkloadAccess;
+use stint::api::workload_access::RoleKind;
+use stint::domain::catalogue::{self, Disposition, Scope};
+use stint::domain::covers::Ceiling;
+use stint::domain::facts::{AccountFacts, Facts, RoleFacts};
+use stint::domain::grant::{Grant, Source};
+use stint::domain::judge::{NotYet, Verdict, is_cluster_namespace, judge};
+use stint::domain::patterns::Patterns;
+use stint::domain::policy::Policy;
+use stint::domain::receipt::Requester;
+use stint::domain::rules::{ALL, Rule};
+use stint::domain::violation::{Problem, Violation};
+
+/// What no file can say about a request.
+pub const NEVER_IN_FILES: [&str; 5] = [
+    "whether the requester may `use` the policy [WA-REQUESTER]",
+    "whether the ServiceAccount exists, where its manifest is not in the input [WA-ACCOUNT-MISSING]",
+    "what the cluster lets Stint grant [WA-CEILING]",
+    "whether the resources are served, and do anything in a namespace [WA-UNKNOWN-RESOURCE, WA-INERT]",
+    "other grants and standing bindings of the account that are not in the input",
+];
+
+/// Judges one request in `namespace`.
+pub fn judge_access(object: &Object, namespace: &str, world: &World, now: Timestamp) -> Judged {
+    let from_schema = schema::violations(&object.kind, &object.node);
+    let mut case = Case {
+        object,
+        findings: Vec::new(),
+        known: true,
+        risk: None,
+    };
+    match decode(object, namespace) {
+        Ok(access) => case.decide(&access, world, now),
+        Err(violation) if from_schema.is_empty() => case.refuse(&[violation]),
+        Err(_) => {}
+    }
+    // The judge says the same with a code of its own.
+    let told = |path: &String| case.findings.iter().any(|finding| finding.path == *path);
+    let untold = from_schema.into_iter().filter(|v| !told(&v.path));
+    let untold: Vec<Violation> = untold.collect();
+    case.refuse(&untold);
+    let mut judged = Judged::new(object, Some(namespace), case.findings, case.known);
+    judged.risk = case.risk;
+    judged
+}
+
+fn decode(object: &Object, namespace: &str) -> Result<WorkloadAccess, Violation> {
+    let decoded = serde_json::from_value::<WorkloadAccess>(object.node.value());
+    let mut access = decoded.map_err(|error| {
+        let message = format!("cannot be read: {error}");
+        Violation::new("WA-DECODE", "spec", Problem::Invalid, message)
+    })?;
+    access.metadata.namespace = Some(namespace.to_owned());
+    Ok(access)
+}
+
+/// A policy that is tried, and what was assumed for it.
+struct Candidate {
+    policy: Arc<Policy>,
+    assumed: Vec<String>,
+}
+
+struct Case<'a> {
+    object: &'a Object,
+    findings: Vec<Finding>,
+    known: bool,
+    risk: Option<&'static str>,
+}
+
+impl Case<'_> {
+    fn refuse(&mut self, violations: &[Violation]) {
+        let finding = |v| Finding::violation(self.object, Level::Error, v);
+        let findings: Vec<Finding> = violations.iter().map(finding).collect();
+        self.findings.extend(findings);
+    }
+
+    fn undecided(&mut self, path: &str, text: String) {
+        self.known = false;
+        let text = format!("not judged: {text}");
+        self.findings
+            .push(Finding::remark(self.object, Level::Warning, path, text));
+    }
+
+    fn decide(&mut self, access: &WorkloadAccess, world: &World, now: Timestamp) {
+        let grant = match Grant::parse(access) {
+            Ok(grant) => grant,
+            Err(violations) => return self.refuse(&violations),
+        };
+        let mut facts = facts(&grant, world, now);
+        let candidates = candidates(&grant, world);
+        let certain = |c: &&Candidate| c.assumed.is_empty();
+        facts.policies = tried(candidates.iter().filter(certain));
+        let mut verdict = judge(&grant, &facts, now);
+        if matches!(verdict, Verdict::Refused(_))
+            && candidates.iter().any(|c| !c.assumed.is_empty())
+        {
+            facts.policies = tried(candidates.iter());
+            verdict = judge(&grant, &facts, now);
+        }
+        self.unseen_rights(&grant, world);
+        self.no_policies(&grant, &facts, world);
+        self.conclude(&grant, verdict, &candidates, world);
+    }
+
+    fn conclude(
+        &mut self,
+        grant: &Grant,
+        verdict: Verdict,
+        candidates: &[Candidate],
+        world: &World,
+    ) {
+        match verdict {
+            Verdict::Granted(approved) => {
+                let admitting = approved.policy().name.clone();
+                let by = |c: &&Candidate| c.policy.name() == admitting;
+                let assumed = candidates.iter().filter(by).flat_map(|c| &c.assumed);
+                for text in assumed {
+                    self.undecided("metadata.namespace", text.clone());
+                }
+                if self.known {
+                    self.risk = Some(approved.risk().as_str());
+                }
+                let line = |text: &String| Finding::line(self.object, Level::Warning, text);
+                let warnings: Vec<Finding> = approved.warnings().iter().map(line).collect();
+                self.findings.extend(warnings);
+            }
+            Verdict::NotYet {
+                why: NotYet::Scheduled(_),
+                ..
+            } => {}
+            Verdict::NotYet {
+                why: NotYet::NotReady(why),
+                ..
+            } => self.undecided("", why),
+            Verdict::Over { why, .. } => {
+                let text = format!("would be stored and never be access: {why}");
+                self.findings
+                    .push(Finding::remark(self.object, Level::Note, "spec", text));
+            }
+            Verdict::Refused(violations) => {
+                let not_in_input = |v: &&Violation| !is_guess(v.code, grant, world);
+                let sure: Vec<Violation> =
+                    violations.iter().filter(not_in_input).cloned().collect();
+                self.refuse(&sure);
+            }
+        }
+    }
+
+    fn unseen_rights(&mut self, grant: &Grant, world: &World) {
+        if let Source::Role(role) = grant.source()
+            && unseen(grant, world)
+        {
+            let text = format!(
+                "{:?} '{}' has no rules in the input, so the rights were not judged; add its manifest",
+                role.kind, role.name
+            );
+            self.undecided("spec.roleRef", text);
+        }
+    }
+
+    /// Without any policy in the input the catalogue still says what one would have to name.
+    fn no_policies(&mut self, grant: &Grant, facts: &Facts, world: &World) {
+        if !world.policies.is_empty() || world.broken_policies > 0 {
+            return;
+        }
+        let text = "no AccessPolicy is in the input; add one, or name its file with --policy";
+        self.undecided("spec", text.into());
+        let rules = match (grant.source(), &facts.role) {
+            (Source::Rules(rules), _) => rules,
+            (Source::Role(_), RoleFacts::Found(role)) => &role.rules,
+            (Source::Role(_), _) => return,
+        };
+        let scope = match facts.privileged_namespace {
+            true => Scope::PrivilegedNamespace(grant.namespace()),
+            false => Scope::Namespace(grant.namespace()),
+        };
+        let (base, indexed) = (grant.source().path(), grant.source().is_inline());
+        for finding in catalogue::findings(Patterns::of(rules), scope) {
+            if finding.disposition == Disposition::Named {
+                for found in catalogue::explain(finding.id, rules, base, indexed, scope) {
+                    let message = format!(
+                        "is granted only under a policy with {} in its `allow.findings`; {}",
+                        finding.id, found.message
+                    );
+                    let violation = Violation { message, ..found };
+                    let told = Finding::violation(self.object, Level::Warning, &violation);
+                    self.findings.push(told.weighing(finding.severity));
+                }
+            }
+        }
+    }
+}
+
+/// Whether the judge says this only because something is not in the input.
+fn is_guess(code: &str, grant: &Grant, world: &World) -> bool {
+    match code {
+        "WA-NO-POLICY" => world.policies.is_empty() && world.broken_policies == 0,
+        "WA-ROLE-MISSING" | "WA-ROLE-AGGREGATED" => unseen(grant, world),
+        _ => false,
+    }
+}
+
+/// Whether the rules of the referenced role are unknown: it is not in the input, or the cluster puts them together.
+fn unseen(grant: &Grant, world: &World) -> bool {
+    match role(grant, world) {
+        RoleFacts::NotReferenced => false,
+        RoleFacts::Missing => true,
+        RoleFacts::Found(role) => role.aggregated && !role.selects_itself && role.rules.is_empty(),
+    }
+}
+
+fn role(grant: &Grant, world: &World) -> RoleFacts {
+    let Source::Role(reference) = grant.source() else {
+        return RoleFacts::NotReferenced;
+    };
+    let kind = match reference.kind {
+        RoleKind::Role => "Role",
+        RoleKind::ClusterRole => "ClusterRole",
+    };
+    let found = world.role(kind, grant.namespace(), &reference.name);
+    found.map_or(RoleFacts::Missing, |role| RoleFacts::Found(role.clone()))
+}
+
+fn facts(grant: &Grant, world: &World, now: Timestamp) -> Facts {
+    let known = world.account(grant.account());
+    let account = known.cloned().unwrap_or(AccountFacts {
+        uid: String::new(),
+        labels: BTreeMap::new(),
+    });
+    // A manifest has no UID; only the cluster can say whether a pinned one is right.
+    let uid = match (account.uid.is_empty(), grant.account_uid()) {
+        (true, Some(pinned)) => pinned.to_owned(),
+        _ => account.uid,
+    };
+    let everything = Rule {
+        api_groups: vec![ALL.into()],
+        resources: vec![ALL.into()],
+        verbs: vec![ALL.into()],
+        ..Rule::default()
+    };
+    Facts {
+        requester: Requester::default(),
+        requested_at: now,
+        namespace_labels: world
+            .namespace(grant.namespace())
+            .cloned()
+            .unwrap_or_default(),
+        privileged_namespace: is_cluster_namespace(grant.namespace()),
+        account: Some(AccountFacts { uid, ..account }),
+        role: role(grant, world),
+        copy: None,
+        policies: Vec::new(),
+        broken_policies: world.broken_policies,
+        ceiling: Some(Arc::new(Ceiling::compile(&[everything]))),
+        served: None,
+        held: world.held(grant.account(), grant.namespace()),
+        active_others: 0,
+        held_since: BTreeMap::new(),
+        live: None,
+        ended: None,
+    }
+}
+
+fn tried<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> Vec<(Arc<Policy>, bool)> {
+    candidates.map(|c| (Arc::clone(&c.policy), true)).collect()
+}
+
+/// The policies that select the namespace, and those of which nobody can tell.
+fn candidates(grant: &Grant, world: &World) -> Vec<Candidate> {
+    let all = world.policies.iter();
+    all.filter_map(|known| candidate(grant, world, known))
+        .collect()
+}
+
+fn candidate(grant: &Grant, world: &World, known: &KnownPolicy) -> Option<Candidate> {
+    let name = known.policy.name();
+    let mut tried = known.object.clone();
+    let mut assumed = Vec::new();
+    match world.namespace(grant.namespace()) {
+        Some(labels) if !known.policy.selects_namespace(labels) => return None,
+        None if !selects_all(&tried.spec.namespace_selector) => assumed.push(format!(
+            "whether policy '{name}' selects namespace '{}', whose labels are not in the input; add its manifest",
+            grant.namespace()
+        )),
+        _ => {}
+    }
+    let selector = tried.spec.service_accounts.selector.as_mut();
+    if let Some(by_labels) = selector.filter(|s| !selects_all(s))
+        && world.account(grant.account()).is_none()
+    {
+        assumed.push(format!(
+            "whether policy '{name}' selects ServiceAccount '{}', whose labels are not in the input; add its manifest",
+            grant.account()
+        ));
+        *by_labels = LabelSelector::default();
+    }
+    if let Some(conditions) = &mut tried.spec.conditions {
+        conditions.retain(|condition| {
+            let missing = unknown_to(&condition.expression, grant, world);
+            assumed.extend(missing.map(|what| {
+                let expression = &condition.expression;
+                format!("whether the condition `{expression}` of policy '{name}' holds; {what} is not in the input")
+            }));
+            missing.is_none()
+        });
+    }
+    // What is left of a policy that compiled compiles too; if it did not, the whole of it would still decide.
+    let policy = match assumed.is_empty() {
+        true => Arc::clone(&known.policy),
+        false => Policy::compile(&tried).map_or(Arc::clone(&known.policy), Arc::new),
+    };
+    Some(Candidate { policy, assumed })
+}
+
+/// The variable of a condition whose value files cannot say, or do not. A variable is used only by its name, so an
+/// expression without the name does without the value.
+fn unknown_to(expression: &str, grant: &Grant, world: &World) -> Option<&'static str> {
+    let account = world.account(grant.account());
+    let uid_known = account.is_some_and(|account| !account.uid.is_empty());
+    let unknown = [
+        ("requester", true),
+        (
+            "namespaceObject",
+            world.namespace(grant.namespace()).is_none(),
+        ),
+        ("serviceAccount", account.is_none()),
+        ("uid", !uid_known),
+    ];
+    let used = unknown
+        .into_iter()
+        .find(|(name, is)| *is && expression.contains(name));
+    used.map(|(name, _)| name)
+}
+
+fn selects_all(selector: &LabelSelector) -> bool {
+    let labels = selector
+        .match_labels
+        .as_ref()
+        .is_none_or(BTreeMap::is_empty);
+    let expressions = selector
+        .match_expressions
+        .as_ref()
+        .is_none_or(Vec::is_empty);
+    labels && expressions
+}

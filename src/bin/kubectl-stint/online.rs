@@ -1,0 +1,220 @@
+//! The cluster's own answer: a server-side dry run goes through schema, webhooks and admission policies and stores nothing.
+
+use crate::rbac::Known;
+use crate::read::Object;
+use crate::report::{Finding, Judged, Level, trailing_code};
+use crate::schema;
+use http::{HeaderMap, Request, StatusCode, header};
+use http_body_util::BodyExt;
+use k8s_openapi::api::rbac::v1::{ClusterRole, Role};
+use kube::client::Body;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::sync::Arc;
+use stint::clock::SystemClock;
+use stint::cluster::client;
+use stint::domain::facts;
+use stint::domain::rules::Rule;
+
+/// A cluster that is asked.
+pub struct Cluster {
+    client: Client,
+    namespace: String,
+}
+
+impl Cluster {
+    /// The cluster of a kubeconfig: the file that is named, else `$KUBECONFIG` or the usual place.
+    pub async fn of(file: Option<&Path>, context: Option<String>) -> Result<Self, String> {
+        let options = KubeConfigOptions {
+            context,
+            ..KubeConfigOptions::default()
+        };
+        let config = match file {
+            Some(file) => {
+                let read = Kubeconfig::read_from(file).map_err(|e| e.to_string())?;
+                Config::from_custom_kubeconfig(read, &options).await
+            }
+            None => Config::from_kubeconfig(&options).await,
+        };
+        let config = config.map_err(|error| format!("no cluster to ask: {error}"))?;
+        let namespace = config.default_namespace.clone();
+        let clock = Arc::new(SystemClock::default());
+        let client = client::build(config, clock).map_err(|e| e.to_string())?;
+        Ok(Self { client, namespace })
+    }
+
+    /// The namespace of the context.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// What the API server answers to the creation of a Stint object.
+    pub async fn judge(&self, object: &Object, namespace: &str) -> Result<Judged, String> {
+        let namespaced = (object.kind == "WorkloadAccess").then_some(namespace);
+        // The schema here knows the line; the server would only say the same.
+        let from_schema = schema::violations(&object.kind, &object.node);
+        let findings = match from_schema.is_empty() {
+            true => self.dry_run(object, namespaced).await?,
+            false => {
+                let finding = |v| Finding::violation(object, Level::Error, v);
+                from_schema.iter().map(finding).collect()
+            }
+        };
+        Ok(Judged::new(object, namespaced, findings, true))
+    }
+
+    async fn dry_run(
+        &self,
+        object: &Object,
+        namespace: Option<&str>,
+    ) -> Result<Vec<Finding>, String> {
+        let path = match namespace {
+            Some(namespace) => format!("namespaces/{}/workloadaccesses", plain(namespace)?),
+            None => "accesspolicies".to_owned(),
+        };
+        let uri = format!(
+            "/apis/stint.dev/v1alpha1/{path}?dryRun=All&fieldValidation=Strict&fieldManager=kubectl-stint"
+        );
+        let request = Request::post(uri)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(
+                as_new(object, namespace).to_string().into_bytes(),
+            ))
+            .map_err(|e| e.to_string())?;
+        let response = self.client.send(request).await.map_err(|e| e.to_string())?;
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.map_err(|e| e.to_string())?.to_bytes();
+        let status: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let mut findings = answer(object, parts.status, &status)?;
+        let warnings = warnings(&parts.headers);
+        findings.extend(
+            warnings
+                .iter()
+                .map(|text| Finding::line(object, Level::Warning, text)),
+        );
+        Ok(findings)
+    }
+
+    /// A role as it is in the cluster.
+    pub async fn role(&self, kind: &str, namespace: &str, name: &str) -> Result<Known, String> {
+        let client = self.client.clone();
+        let found = match kind {
+            "Role" => {
+                let api: Api<Role> = Api::namespaced(client, plain(namespace)?);
+                let role = api.get_opt(name).await.map_err(|e| e.to_string())?;
+                role.map(|role| (role.rules, false))
+            }
+            _ => {
+                let api: Api<ClusterRole> = Api::all(client);
+                let role = api.get_opt(name).await.map_err(|e| e.to_string())?;
+                role.map(|role| (role.rules, role.aggregation_rule.is_some()))
+            }
+        };
+        Ok(found.map_or(Known::Missing, |(rules, aggregated)| {
+            Known::Found(facts::Role {
+                rules: rules.iter().flatten().map(Rule::from).collect(),
+                aggregated,
+                ..facts::Role::default()
+            })
+        }))
+    }
+}
+
+/// A namespace that cannot lead elsewhere in a URL.
+fn plain(namespace: &str) -> Result<&str, String> {
+    let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    match !namespace.is_empty() && namespace.bytes().all(legal) {
+        true => Ok(namespace),
+        false => Err(format!(
+            "'{}' is no name of a namespace",
+            namespace.escape_default()
+        )),
+    }
+}
+
+/// The object without what only the API server writes.
+fn as_new(object: &Object, namespace: Option<&str>) -> Value {
+    let mut value = object.node.value();
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("status");
+    }
+    if let Some(metadata) = value["metadata"].as_object_mut() {
+        for field in [
+            "resourceVersion",
+            "uid",
+            "creationTimestamp",
+            "managedFields",
+            "generation",
+        ] {
+            metadata.remove(field);
+        }
+        if let Some(namespace) = namespace {
+            metadata.insert("namespace".into(), json!(namespace));
+        }
+    }
+    value
+}
+
+/// An answer that is no answer to the question, such as a server that is not ready, is an error.
+fn answer(object: &Object, code: StatusCode, status: &Value) -> Result<Vec<Finding>, String> {
+    let message = status["message"].as_str().unwrap_or_default();
+    let denied = message.contains("denied the request") || message.contains("denied request");
+    match code {
+        code if code.is_success() => Ok(Vec::new()),
+        // Names are compared last: everything that judges has said yes.
+        StatusCode::CONFLICT if status["reason"] == "AlreadyExists" => {
+            let text = "an object of this name exists already; as a new one it would be admitted";
+            Ok(vec![Finding::remark(
+                object,
+                Level::Note,
+                "metadata.name",
+                text,
+            )])
+        }
+        StatusCode::UNPROCESSABLE_ENTITY => Ok(refusals(object, status, message)),
+        StatusCode::FORBIDDEN if denied => Ok(refusals(object, status, message)),
+        StatusCode::BAD_REQUEST => Ok(refusals(object, status, message)),
+        code => Err(format!("the API server answers {code}: {message}")),
+    }
+}
+
+fn refusals(object: &Object, status: &Value, message: &str) -> Vec<Finding> {
+    let causes = status["details"]["causes"].as_array();
+    let causes = causes.into_iter().flatten().filter_map(|cause| {
+        let (field, text) = (cause["field"].as_str()?, cause["message"].as_str()?);
+        // The API server writes paths of its own schema with a dot before an index.
+        let path = field.trim_start_matches('.').replace(".[", "[");
+        Some(Finding {
+            level: Level::Error,
+            code: trailing_code(text).map(str::to_owned),
+            severity: None,
+            line: object.node.line_of(&path),
+            message: format!("{path}: {text}"),
+            path,
+        })
+    });
+    let mut findings: Vec<Finding> = causes.collect();
+    if findings.is_empty() {
+        let finding = Finding::line(object, Level::Error, message);
+        findings.push(Finding {
+            path: String::new(),
+            line: object.node.line,
+            ..finding
+        });
+    }
+    findings
+}
+
+/// The texts of `Warning: 299 - "text"` (RFC 7234 §5.5).
+fn warnings(headers: &HeaderMap) -> Vec<String> {
+    let quoted = |text: &str| {
+        let (_, rest) = text.split_once('"')?;
+        let (inside, _) = rest.rsplit_once('"')?;
+        Some(inside.replace("\\\"", "\"").replace("\\\\", "\\"))
+    };
+    let all = headers.get_all(header::WARNING).iter();
+    all.filter_map(|value| quoted(value.to_str().ok()?))
+        .collect()
+}
