@@ -6,6 +6,7 @@ use crate::domain::rules::Rule;
 use crate::domain::violation::{Problem, Violation};
 use crate::domain::window;
 use jiff::{SignedDuration, Timestamp};
+use std::sync::Arc;
 
 /// The account that a grant is for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,13 +64,13 @@ pub struct Grant {
     uid: String,
     account: Account,
     account_uid: Option<String>,
-    source: Source,
+    source: Arc<Source>,
     not_before: Option<Timestamp>,
     end: End,
     ticket: Option<String>,
     revoked: bool,
     deleting: bool,
-    spec: WorkloadAccessSpec,
+    spec: Arc<WorkloadAccessSpec>,
 }
 
 impl Grant {
@@ -100,13 +101,13 @@ impl Grant {
                 namespace,
                 account,
                 account_uid: spec.service_account_ref.uid.clone(),
-                source,
+                source: Arc::new(source),
                 not_before,
                 end,
                 ticket: spec.ticket.clone(),
                 revoked: spec.revoked.unwrap_or(false),
                 deleting: object.metadata.deletion_timestamp.is_some(),
-                spec: spec.clone(),
+                spec: Arc::new(spec.clone()),
             }),
             (source, _, _) => {
                 // The judge will not see this request, so its inline rules are held against the catalogue here:

@@ -14,6 +14,7 @@ use crate::domain::rules::{self, Rule};
 use crate::domain::source;
 use crate::domain::violation::{Problem, Violation, render_lines};
 use jiff::Timestamp;
+use std::sync::OnceLock;
 
 /// The judgement.
 #[derive(Debug)]
@@ -53,7 +54,7 @@ pub struct Approved {
     grant: Grant,
     account_uid: String,
     rules: Vec<Rule>,
-    rules_hash: String,
+    canonical: OnceLock<(Vec<Rule>, String)>,
     not_after: Timestamp,
     policy: PolicyStamp,
     requested_by: String,
@@ -76,11 +77,19 @@ impl Approved {
     }
     /// The rules to grant, canonical.
     pub fn rules(&self) -> &[Rule] {
-        &self.rules
+        &self.canonical().0
     }
     /// Hash of the rules.
     pub fn rules_hash(&self) -> &str {
-        &self.rules_hash
+        &self.canonical().1
+    }
+    /// Worked out when somebody materialises the grant: an admission only wants to know that it can be.
+    fn canonical(&self) -> &(Vec<Rule>, String) {
+        self.canonical.get_or_init(|| {
+            let rules = rules::canonical(&self.rules);
+            let hash = rules::hash(&rules);
+            (rules, hash)
+        })
     }
     /// When access ends.
     pub fn not_after(&self) -> Timestamp {
@@ -174,12 +183,11 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
             why: NotYet::Scheduled(from),
         };
     }
-    let rules = rules::canonical(&rules);
     Verdict::Granted(Box::new(Approved {
         grant: grant.clone(),
         account_uid: account.uid.clone(),
-        rules_hash: rules::hash(&rules),
         rules,
+        canonical: OnceLock::new(),
         not_after,
         policy: policy.stamp().clone(),
         requested_by: facts.requester.username.clone(),

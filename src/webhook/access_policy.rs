@@ -6,7 +6,7 @@
 use crate::api::AccessPolicy;
 use crate::domain::policy::Policy;
 use crate::webhook::admission::{Admission, Answer, decode};
-use crate::webhook::review::{Operation, Review};
+use crate::webhook::review::{Object, Operation, Review};
 
 impl Admission {
     pub(super) fn validate_policy(&self, review: &Review) -> Answer {
@@ -14,7 +14,7 @@ impl Admission {
             return Answer::Allow;
         }
         let unchanged = |field: &str| {
-            let of = |object: &Option<serde_json::Value>| object.as_ref().map(|o| o[field].clone());
+            let of = |object: &Object| object.field(field);
             of(&review.object) == of(&review.old_object)
         };
         // Labels and finalizers of a policy that would be refused today must stay changeable.

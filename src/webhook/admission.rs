@@ -6,7 +6,7 @@ use crate::cluster::facts::FactReader;
 use crate::domain::receipt::Keys;
 use crate::domain::violation::{Problem, Violation};
 use crate::ops::metrics::Metrics;
-use crate::webhook::review::{self, Review};
+use crate::webhook::review::{self, Object, Review};
 use crate::webhook::server::Handler;
 use hyper::body::Bytes;
 use serde::de::DeserializeOwned;
@@ -75,7 +75,7 @@ fn render(review: &Review, answer: Answer) -> Bytes {
         Answer::Deny(violations) => review::deny(
             &review.uid,
             &review.kind.kind,
-            review.object_name(),
+            &review.object_name(),
             &violations,
         ),
         Answer::NotNow(why) => review::error(&review.uid, 503, "ServiceUnavailable", &why),
@@ -141,8 +141,8 @@ fn foreign_kind(review: &Review) -> Answer {
     ])
 }
 
-pub(super) fn decode<K: DeserializeOwned>(object: &Option<Value>) -> Result<K, Vec<Violation>> {
-    serde_json::from_value(object.clone().unwrap_or_default()).map_err(|error| {
+pub(super) fn decode<K: DeserializeOwned>(object: &Object) -> Result<K, Vec<Violation>> {
+    object.read().map_err(|error| {
         let message = format!("cannot be read: {error}");
         vec![Violation::new(
             "WA-DECODE",

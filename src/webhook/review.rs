@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 
 use hyper::body::Bytes;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::answer::{API_VERSION, KIND};
 pub use super::answer::{allow, allow_with_patch, deny, error};
@@ -13,7 +15,56 @@ pub use super::answer::{allow, allow_with_patch, deny, error};
 /// Longest message about a body that cannot be read, in characters: it may quote the body.
 const MAX_MALFORMED: usize = 256;
 
-/// One request of the API server. Objects stay untyped, so that an odd one still gets an answer with the right uid.
+/// An object of a review as it came: read by whoever decides on it, so that an odd one still gets an answer with the right
+/// uid, and a large one costs nothing until then.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(transparent)]
+pub struct Object(Option<Box<RawValue>>);
+
+/// What is asked of an object's metadata.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Metadata {
+    name: Option<String>,
+    generate_name: Option<String>,
+    annotations: Option<BTreeMap<String, Option<String>>>,
+}
+
+impl Object {
+    /// Reads it as a type; an absent object is `null`.
+    ///
+    /// # Errors
+    /// It does not have that shape.
+    pub fn read<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
+        serde_json::from_str(self.0.as_ref().map_or("null", |raw| raw.get()))
+    }
+
+    /// As JSON; `null` when there is none or it cannot be read.
+    pub fn json(&self) -> Value {
+        self.read().unwrap_or_default()
+    }
+
+    /// One field as JSON, likewise.
+    pub fn field(&self, name: &str) -> Value {
+        self.json().get(name).cloned().unwrap_or_default()
+    }
+
+    /// One annotation.
+    pub fn annotation(&self, name: &str) -> Option<String> {
+        self.metadata().annotations?.remove(name)?
+    }
+
+    fn metadata(&self) -> Metadata {
+        #[derive(Default, Deserialize)]
+        struct Outer {
+            #[serde(default)]
+            metadata: Metadata,
+        }
+        self.read::<Outer>().unwrap_or_default().metadata
+    }
+}
+
+/// One request of the API server.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Review {
@@ -41,10 +92,10 @@ pub struct Review {
     pub dry_run: bool,
     /// The object as it would be; absent on DELETE.
     #[serde(default)]
-    pub object: Option<Value>,
+    pub object: Object,
     /// The object as it is; absent on CREATE.
     #[serde(default)]
-    pub old_object: Option<Value>,
+    pub old_object: Object,
     /// The options of the operation, for example `DeleteOptions` with its `propagationPolicy`.
     #[serde(default)]
     pub options: Option<Value>,
@@ -177,20 +228,13 @@ pub fn uid(body: &[u8]) -> Option<String> {
 
 impl Review {
     /// The name of the object, for a person: from the request, else from the object, else its `generateName`.
-    pub fn object_name(&self) -> &str {
+    pub fn object_name(&self) -> String {
         if !self.name.is_empty() {
-            return &self.name;
+            return self.name.clone();
         }
-        let objects = [&self.object, &self.old_object];
-        let field = |name: &str| {
-            objects
-                .into_iter()
-                .flatten()
-                .find_map(|object| object["metadata"][name].as_str())
-        };
-        field("name")
-            .or_else(|| field("generateName"))
-            .unwrap_or_default()
+        let [new, old] = [&self.object, &self.old_object].map(Object::metadata);
+        let names = [new.name, old.name, new.generate_name, old.generate_name];
+        names.into_iter().flatten().next().unwrap_or_default()
     }
 }
 
@@ -278,8 +322,8 @@ mod tests {
         assert_eq!(review.user_info.username, "jane");
         assert_eq!(review.user_info.groups.len(), 2);
         assert_eq!(review.user_info.extra.len(), 1);
-        assert!(review.dry_run && review.old_object.is_none());
-        assert_eq!(review.object.unwrap()["spec"]["rules"], "not even a list");
+        assert!(review.dry_run && review.old_object.json().is_null());
+        assert_eq!(review.object.json()["spec"]["rules"], "not even a list");
         assert_eq!(review.options.unwrap()["kind"], "CreateOptions");
     }
 
@@ -293,16 +337,12 @@ mod tests {
 
     #[test]
     fn a_broken_request_keeps_its_uid() {
-        let mut deep = "[".repeat(100_000);
-        deep.push_str(&"]".repeat(100_000));
-        let template = String::from_utf8(changed("object", json!("DEEP"))).unwrap();
         let bodies = [
             changed("operation", json!("EXPLODE")),
             changed("operation", json!("x".repeat(1 << 20))),
             changed("userInfo", Value::Null),
             changed("userInfo", json!({"username": ""})),
             changed("kind", json!(7)),
-            template.replace("\"DEEP\"", &deep).into_bytes(),
             json!({"apiVersion": "admission.k8s.io/v1beta1", "kind": KIND, "request": request()})
                 .to_string()
                 .into_bytes(),
@@ -317,6 +357,16 @@ mod tests {
                 (&json!("u-1"), &json!(false))
             );
         }
+    }
+
+    #[test]
+    fn a_deep_object_is_not_read_and_not_followed() {
+        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+        let template = String::from_utf8(changed("object", json!("DEEP"))).unwrap();
+        let review = parse(template.replace("\"DEEP\"", &deep).as_bytes()).unwrap();
+        assert_eq!(review.uid, "u-1");
+        assert!(review.object.read::<Value>().is_err() && review.object.json().is_null());
+        assert_eq!(review.object.annotation("x"), None);
     }
 
     #[test]

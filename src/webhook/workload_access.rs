@@ -11,9 +11,9 @@ use crate::domain::plan::Observed;
 use crate::domain::receipt::{Claims, Keys, Requester};
 use crate::domain::violation::{Problem, Violation};
 use crate::webhook::admission::{Admission, Answer, decode, no_keys};
-use crate::webhook::review::{Operation, Review};
+use crate::webhook::review::{Object, Operation, Review};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 
 const RECEIPT_PATH: &str = "metadata.annotations[stint.dev/receipt]";
 
@@ -25,12 +25,12 @@ impl Admission {
                 Ok(receipt) => Some(receipt),
                 Err(answer) => return answer,
             },
-            Operation::Update => annotation(&review.old_object).map(str::to_owned),
+            Operation::Update => review.old_object.annotation(names::RECEIPT),
             Operation::Delete | Operation::Connect => return Answer::Allow,
         };
-        let sent = annotation(&review.object);
+        let sent = review.object.annotation(names::RECEIPT);
         match receipt {
-            Some(receipt) if sent != Some(&receipt) => stamp(&review.object, &receipt),
+            Some(receipt) if sent.as_ref() != Some(&receipt) => stamp(&review.object, &receipt),
             Some(_) | None => Answer::Allow,
         }
     }
@@ -149,17 +149,11 @@ fn requester(review: &Review) -> Requester {
     }
 }
 
-fn annotation(object: &Option<Value>) -> Option<&str> {
-    object.as_ref()?["metadata"]["annotations"][names::RECEIPT].as_str()
-}
-
 /// A JSON Patch (RFC 6902) that sets the annotation; `~1` is `/` in a JSON pointer.
-fn stamp(object: &Option<Value>, receipt: &str) -> Answer {
+fn stamp(object: &Object, receipt: &str) -> Answer {
     let set =
         json!({"op": "add", "path": "/metadata/annotations/stint.dev~1receipt", "value": receipt});
-    let annotated = object
-        .as_ref()
-        .is_some_and(|o| o["metadata"]["annotations"].is_object());
+    let annotated = object.json()["metadata"]["annotations"].is_object();
     let operations = if annotated {
         vec![set]
     } else {
@@ -174,7 +168,8 @@ fn stamp(object: &Option<Value>, receipt: &str) -> Answer {
 /// The spec may only be revoked: CEL says so too, and holds when this webhook is down. Everything else of an object may
 /// change freely, also when the object would not be admitted today: it must stay possible to clean up.
 fn validate_update(review: &Review) -> Answer {
-    if annotation(&review.object) != annotation(&review.old_object) {
+    let receipt = |object: &Object| object.annotation(names::RECEIPT);
+    if receipt(&review.object) != receipt(&review.old_object) {
         let message = "is Stint's to set and never changes; leave it as it is";
         return Answer::Deny(vec![Violation::new(
             "WA-IMMUTABLE",
@@ -183,11 +178,8 @@ fn validate_update(review: &Review) -> Answer {
             message,
         )]);
     }
-    let vouched = |object: &Option<Value>| {
-        let mut spec = object
-            .as_ref()
-            .map(|o| o["spec"].clone())
-            .unwrap_or_default();
+    let vouched = |object: &Object| {
+        let mut spec = object.field("spec");
         if let Some(fields) = spec.as_object_mut() {
             fields.remove("revoked");
         }

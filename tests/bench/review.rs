@@ -4,6 +4,7 @@
 //! Each case runs in a process of its own, once with one round and once with many; the difference is what the rounds cost.
 
 #[path = "../support/case.rs"]
+#[allow(dead_code)]
 mod case;
 #[path = "../support/naive_catalogue.rs"]
 #[allow(dead_code)]
@@ -163,8 +164,7 @@ impl Setting {
     /// What the webhook does between the two calls to the API server.
     fn review(&mut self) -> Bytes {
         let review = review::parse(&self.body).unwrap();
-        let object: WorkloadAccess =
-            serde_json::from_value(review.object.clone().unwrap()).unwrap();
+        let object: WorkloadAccess = review.object.read().unwrap();
         let grant = match Grant::parse(&object) {
             Ok(grant) => grant,
             Err(wrong) => return review::deny(&review.uid, "WorkloadAccess", "x", &wrong),
