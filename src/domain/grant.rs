@@ -2,6 +2,7 @@
 
 use crate::api::workload_access::{RoleReference, WorkloadAccess, WorkloadAccessSpec};
 use crate::domain::catalogue::{self, Scope};
+use crate::domain::hygiene;
 use crate::domain::rules::Rule;
 use crate::domain::violation::{Problem, Violation};
 use crate::domain::window;
@@ -78,6 +79,11 @@ impl Grant {
     pub fn parse(object: &WorkloadAccess) -> Result<Self, Vec<Violation>> {
         let mut wrong = Vec::new();
         let spec = &object.spec;
+        // Before anything is copied: what is far too large is not worth a closer look.
+        let rules = spec.rules.as_ref().map_or(0, Vec::len);
+        if let Some(violation) = hygiene::too_many_rules("spec.rules", rules) {
+            return Err(vec![violation]);
+        }
         let namespace = object.metadata.namespace.clone().unwrap_or_default();
         let account = account(spec, &namespace, &mut wrong);
         let source = source(spec, &mut wrong);

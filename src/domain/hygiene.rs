@@ -53,14 +53,20 @@ impl Place<'_> {
     }
 }
 
+fn too_many(path: String, found: usize, message: String) -> Violation {
+    Violation::new("OB-R05", path, Problem::TooMany, message).found(found.to_string())
+}
+
+/// More rules than a grant can have.
+pub(crate) fn too_many_rules(base: &str, found: usize) -> Option<Violation> {
+    let message = || format!("must have at most {MAX_RULES} rules");
+    (found > MAX_RULES).then(|| too_many(base.to_owned(), found, message()))
+}
+
 /// Sizes above the limits. Cheap, and to be asked before anything that walks the product of the lists.
 pub(crate) fn too_large(rules: &[Rule], at: Place<'_>) -> Vec<Violation> {
-    let too_many = |path: String, found: usize, message: String| {
-        Violation::new("OB-R05", path, Problem::TooMany, message).found(found.to_string())
-    };
-    if rules.len() > MAX_RULES {
-        let message = format!("must have at most {MAX_RULES} rules");
-        return vec![too_many(at.base.to_owned(), rules.len(), message)];
+    if let Some(violation) = too_many_rules(at.base, rules.len()) {
+        return vec![violation];
     }
     let mut out = Vec::new();
     for (i, rule) in rules.iter().enumerate() {

@@ -36,8 +36,10 @@ impl Admission {
     }
 
     fn issue(&self, review: &Review) -> Result<String, Answer> {
-        // What does not decode goes on without a receipt: the schema, which is checked next, says better what is wrong.
+        // What is malformed goes on without a receipt, and is no access without one: the schema, which is checked next, says
+        // better what is wrong.
         let object: WorkloadAccess = decode(&review.object).map_err(|_| Answer::Allow)?;
+        Grant::parse(&object).map_err(|_| Answer::Allow)?;
         let keys = self.keys().ok_or_else(no_keys)?;
         let name = object.metadata.name.clone().filter(|name| !name.is_empty());
         let claims = Claims {
