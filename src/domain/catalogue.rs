@@ -157,6 +157,17 @@ pub fn code(id: &str) -> Option<Code> {
 /// `base` is the path of the rules (`spec.rules`), or with `indexed` false the path of what refers to them
 /// (`spec.roleRef`); then each finding is told once.
 pub fn violations(rules: &[Rule], base: &str, indexed: bool, scope: Scope<'_>) -> Vec<Violation> {
+    violations_of(rules, Patterns::of(rules), base, indexed, scope)
+}
+
+/// The same, for who has the patterns of the rules already.
+pub(crate) fn violations_of(
+    rules: &[Rule],
+    patterns: Patterns,
+    base: &str,
+    indexed: bool,
+    scope: Scope<'_>,
+) -> Vec<Violation> {
     let at = Place { base, indexed };
     let too_large = hygiene::too_large(rules, at);
     if !too_large.is_empty() {
@@ -166,7 +177,7 @@ pub fn violations(rules: &[Rule], base: &str, indexed: bool, scope: Scope<'_>) -
     for (index, rule) in rules.iter().enumerate() {
         hygiene::check(rule, index, at, scope, &mut out);
     }
-    for finding in findings(Patterns::of(rules), scope) {
+    for finding in findings(patterns, scope) {
         if finding.disposition == Disposition::Never {
             out.extend(explain(finding.id, rules, base, indexed, scope));
         }

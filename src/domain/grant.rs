@@ -7,6 +7,7 @@ use crate::domain::rules::Rule;
 use crate::domain::violation::{Problem, Violation};
 use crate::domain::window;
 use jiff::{SignedDuration, Timestamp};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// The account that a grant is for.
@@ -194,11 +195,17 @@ impl Grant {
 
 /// Hash of what a receipt vouches for: the spec without `revoked`, which may change afterwards. `sha256:<hex>`.
 pub fn spec_hash(spec: &WorkloadAccessSpec) -> String {
-    let mut vouched = spec.clone();
-    vouched.revoked = None;
-    // Serialising through `Value` sorts the keys; a struct of strings and lists cannot fail to serialise.
-    let canonical = serde_json::to_value(&vouched).map(|v| v.to_string());
-    crate::domain::receipt::sha256(canonical.unwrap_or_default().as_bytes())
+    let vouched = match spec.revoked {
+        Some(_) => Cow::Owned(WorkloadAccessSpec {
+            revoked: None,
+            ..spec.clone()
+        }),
+        None => Cow::Borrowed(spec),
+    };
+    // One text for one spec: there are no maps in it, fields come in the order of the type, absent ones not at all. A struct
+    // of strings and lists cannot fail to serialise.
+    let text = serde_json::to_vec(&vouched).unwrap_or_default();
+    crate::domain::receipt::sha256(&text)
 }
 
 fn account(spec: &WorkloadAccessSpec, namespace: &str, wrong: &mut Vec<Violation>) -> Account {

@@ -144,17 +144,21 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
     let scope = scope(grant, facts);
     let mut rules = source::granted_rules(grant, facts, scope, &mut wrong);
     let (base, indexed) = (grant.source().path(), grant.source().is_inline());
-    wrong.extend(catalogue::violations(&rules, base, indexed, scope));
+    let mut patterns = Patterns::of(&rules);
+    wrong.extend(catalogue::violations_of(
+        &rules, patterns, base, indexed, scope,
+    ));
     if rules::atoms(&rules) > rules::MAX_ATOMS {
         // Refused for its size already; nothing that costs time per atom may see it.
         rules.clear();
+        patterns = Patterns::default();
     }
     // A live grant passed it when it began, and the API server checked it then: a ceiling that cannot be read for a moment
     // ends nothing.
     if let Some(ceiling) = &facts.ceiling {
         beyond_ceiling(base, &rules, ceiling, &mut wrong);
     }
-    let found = assess(grant, facts, &rules, scope);
+    let found = assess(grant, facts, patterns, scope);
     let question = Question {
         rules: &rules,
         scope,
@@ -281,8 +285,7 @@ impl Assessment {
     }
 }
 
-fn assess(grant: &Grant, facts: &Facts, rules: &[Rule], scope: Scope<'_>) -> Assessment {
-    let patterns = Patterns::of(rules);
+fn assess(grant: &Grant, facts: &Facts, patterns: Patterns, scope: Scope<'_>) -> Assessment {
     let mut findings = catalogue::findings(patterns, scope);
     if grant.account().namespace != grant.namespace()
         && let Some(foreign) = catalogue::finding("OB-B06", scope)

@@ -37,7 +37,7 @@ const ROUNDS: u64 = 200;
 const CASE: &str = "STINT_BENCH_CASE";
 const COUNT: &str = "STINT_BENCH_ROUNDS";
 
-const CASES: [(&str, &str); 8] = [
+const CASES: [(&str, &str); 10] = [
     ("1", "review, 1 policy"),
     ("10", "review, 10 policies, one of them for the namespace"),
     ("50", "review, 50 policies, one of them for the namespace"),
@@ -46,6 +46,11 @@ const CASES: [(&str, &str); 8] = [
         "review, 50 policies for the namespace, the last admits",
     ),
     ("parse", "of it, reading the review alone"),
+    (
+        "verdict",
+        "of it, parsing the request, judging it, rendering the answer",
+    ),
+    ("receipt", "of it, checking the receipt"),
     ("compiled", "coverage and catalogue, compiled"),
     ("naive", "coverage and catalogue, naive"),
     ("worst", "review, 1 MB of rules, refused"),
@@ -125,6 +130,7 @@ struct Setting {
     case: String,
     keys: Keys,
     body: Bytes,
+    object: WorkloadAccess,
     facts: Facts,
     policies: Vec<Arc<Policy>>,
     rules: Vec<Rule>,
@@ -140,6 +146,7 @@ impl Setting {
         Self {
             case: case.to_owned(),
             keys: keys(),
+            object: review::parse(&body(1)).unwrap().object.read().unwrap(),
             body: body(if case == "worst" { 6000 } else { 1 }),
             facts: Facts {
                 policies: vec![],
@@ -154,6 +161,8 @@ impl Setting {
 
     fn once(&mut self) -> usize {
         match self.case.as_str() {
+            "verdict" => self.verdict(),
+            "receipt" => usize::from(self.keys.verify_object(&self.object).is_ok()),
             "parse" => usize::from(review::parse(&self.body).is_ok()),
             "compiled" => self.compiled(),
             "naive" => self.naive(),
@@ -170,14 +179,24 @@ impl Setting {
             Err(wrong) => return review::deny(&review.uid, "WorkloadAccess", "x", &wrong),
         };
         self.keys.verify_object(&object).unwrap();
+        self.answer(&review.uid, &grant)
+    }
+
+    fn verdict(&mut self) -> usize {
+        let grant = Grant::parse(&self.object).unwrap();
+        self.answer("705ab4f5-6393-11e8-b7cc-42010a800002", &grant)
+            .len()
+    }
+
+    fn answer(&mut self, uid: &str, grant: &Grant) -> Bytes {
         let labels = &self.facts.namespace_labels;
         let selecting = self.policies.iter().filter(|p| p.selects_namespace(labels));
         self.facts.policies = selecting.map(|p| (Arc::clone(p), true)).collect();
-        match judge(&grant, &self.facts, now()) {
-            Verdict::Granted(_) => review::allow(&review.uid, &[]),
+        match judge(grant, &self.facts, now()) {
+            Verdict::Granted(_) => review::allow(uid, &[]),
             Verdict::Refused(wrong) => {
                 assert_eq!(self.case, "worst", "{wrong:?}");
-                review::deny(&review.uid, "WorkloadAccess", "x", &wrong)
+                review::deny(uid, "WorkloadAccess", "x", &wrong)
             }
             other => panic!("{other:?}"),
         }
