@@ -1,11 +1,13 @@
-//! One judge, several mouths: ten thousand random requests get the same verdict, to the byte, from the webhook and from the
-//! controller; and what is granted stays inside what was asked for, what the policy allows and what Stint may hand out.
+//! One judge, three mouths: ten thousand random requests get the same verdict, to the byte, from the webhook, from the
+//! controller, and, as far as files can tell, from `kubectl stint lint`; and what is granted stays inside what was asked for, what the policy allows and what Stint may hand out.
 
 mod support;
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
 use stint::domain::rules::Rule;
 use stint::webhook::admission::VALIDATE;
 use stint::webhook::server::Handler;
@@ -71,6 +73,92 @@ fn controller_says(object: &Value) -> Option<String> {
     }
 }
 
+/// What only a cluster knows: its ceiling, what it serves, and the accounts that have no manifest. And what the schema
+/// refuses: the API server says that itself, before the webhook, and here nobody asks it.
+const NOT_IN_FILES: [&str; 5] = [
+    "[WA-DECODE]",
+    "[WA-CEILING]",
+    "[WA-INERT]",
+    "[WA-UNKNOWN-RESOURCE]",
+    "[WA-ACCOUNT-MISSING]",
+];
+
+/// The lines that files can tell.
+fn told_by_files(lines: Option<&str>) -> Vec<&str> {
+    let all = lines.unwrap_or_default().lines();
+    all.filter(|line| !NOT_IN_FILES.iter().any(|code| line.ends_with(code)))
+        .collect()
+}
+
+/// The linter's errors by the name of the request.
+fn lint_says(world: &World, objects: &[Value]) -> BTreeMap<String, String> {
+    let mut items = objects.to_vec();
+    items.push(world.api.get("accesspolicies", "", "jobs").unwrap());
+    items.push(world.api.get("namespaces", "", NAMESPACE).unwrap());
+    items.extend(world.api.list("serviceaccounts", NAMESPACE));
+    items.extend(
+        requests::roles().map(|(name, _)| world.api.get("clusterroles", "", name).unwrap()),
+    );
+    for (kind, item) in items.iter_mut().map(|item| (item["kind"].clone(), item)) {
+        // A manifest, as somebody would write it.
+        let metadata = item["metadata"].as_object_mut().unwrap();
+        metadata.retain(|field, _| ["name", "namespace", "labels"].contains(&field.as_str()));
+        assert!(kind.is_string(), "{item}");
+    }
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
+    let output = lint(list.to_string());
+    let report: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));
+    let judged = report["objects"].as_array().unwrap().iter();
+    let requests = judged.filter(|o| o["kind"] == "WorkloadAccess");
+    requests
+        .map(|object| {
+            let found = object["findings"].as_array().unwrap().iter();
+            let errors = found.filter(|finding| finding["level"] == "error");
+            let lines: Vec<&str> = errors.map(|f| f["message"].as_str().unwrap()).collect();
+            (
+                object["name"].as_str().unwrap().to_owned(),
+                lines.join("\n"),
+            )
+        })
+        .collect()
+}
+
+/// Runs the linter on its standard input.
+fn lint(input: String) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kubectl-stint"))
+        .args(["lint", "-o", "json", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap().unwrap();
+    output
+}
+
+/// A role without a manifest may exist, and what of a role does nothing is left out of its copy: files tell neither.
+fn depends_on_the_cluster(object: &Value) -> bool {
+    let role = object["spec"]["roleRef"]["name"].as_str();
+    matches!(role, Some("missing" | "reader" | "writer"))
+}
+
+/// The webhook counts what goes beyond twenty lines; the linter has all of them.
+fn check_lint(webhook: Option<&str>, linter: Option<&str>) {
+    let (mut webhook, mut linter) = (told_by_files(webhook), told_by_files(linter));
+    let counted = webhook
+        .last()
+        .is_some_and(|l| l.starts_with("and ") && l.ends_with(" more"));
+    if counted {
+        webhook.pop();
+        linter.truncate(webhook.len());
+    }
+    assert_eq!(linter, webhook);
+}
+
 /// What a request asks for: its rules, or those of the role it names.
 fn asked(object: &Value) -> Vec<Rule> {
     match object["spec"]["roleRef"]["name"].as_str() {
@@ -119,6 +207,8 @@ async fn one_world(dice: &mut Dice) -> [usize; 2] {
         let said = webhook_says(&operator, &object).await;
         objects.push((world.api.seed(object), said));
     }
+    let manifests: Vec<Value> = objects.iter().map(|(object, _)| object.clone()).collect();
+    let linted = lint_says(&world, &manifests);
     world.pass(SignedDuration::from_secs(20)).await;
     let questions = questions();
     let mut counts = [0, 0];
@@ -126,6 +216,9 @@ async fn one_world(dice: &mut Dice) -> [usize; 2] {
         let name = object["metadata"]["name"].as_str().unwrap();
         let now = world.api.get("workloadaccesses", NAMESPACE, name).unwrap();
         assert_eq!(controller_says(&now), said, "{now}");
+        if !depends_on_the_cluster(&object) {
+            check_lint(said.as_deref(), linted.get(name).map(String::as_str));
+        }
         counts[usize::from(said.is_some())] += 1;
         if said.is_none() {
             let role = now["status"]["roleBinding"]["name"].as_str().unwrap();
