@@ -175,8 +175,11 @@ pub fn start(operator: Operator, stop: CancellationToken) -> Result<Tasks, Error
     let tls = resolver::server_config(Arc::clone(&resolver)).map_err(Error::Tls)?;
     let tls = Arc::new(tls);
     let core = core(
-        &args.ceiling_role,
-        &args.namespace,
+        &Granting {
+            ceiling_role: &args.ceiling_role,
+            namespace: &args.namespace,
+            cluster_grants: args.cluster_grants,
+        },
         &client,
         &clock,
         &metrics,
@@ -232,10 +235,20 @@ pub struct Core {
     swept: Gate,
 }
 
+/// What the core is told about granting.
+#[derive(Clone, Copy, Debug)]
+pub struct Granting<'a> {
+    /// ClusterRole that says what may be granted at most.
+    pub ceiling_role: &'a str,
+    /// Namespace of the operator.
+    pub namespace: &'a str,
+    /// Whether rights in the whole cluster are granted.
+    pub cluster_grants: bool,
+}
+
 /// Puts the core together; nothing runs yet.
 pub fn core(
-    ceiling_role: &str,
-    namespace: &str,
+    granting: &Granting<'_>,
     client: &Client,
     clock: &Arc<dyn Clock>,
     metrics: &Arc<Metrics>,
@@ -248,12 +261,17 @@ pub fn core(
         let gate = readiness.gate(kind);
         Box::new(move || gate.open())
     };
-    let (stores, watches) = watches::start(client, ceiling_role, &listener, gate, metrics);
+    let (stores, watches) = watches::start(client, granting.ceiling_role, &listener, gate, metrics);
     let keys = Arc::new(RwLock::new(None));
     let context = Context {
         client: client.clone(),
         clock: Arc::clone(clock),
-        facts: FactReader::new(client.clone(), Arc::clone(&stores), namespace.to_owned()),
+        facts: FactReader::new(
+            client.clone(),
+            Arc::clone(&stores),
+            granting.namespace.to_owned(),
+        ),
+        cluster_grants: granting.cluster_grants,
         keys: Arc::clone(&keys),
         seats: Arc::new(Seats::default()),
         events: Events::new(client.clone()),
@@ -280,6 +298,7 @@ impl Core {
     pub fn admission(&self) -> Admission {
         Admission {
             facts: self.context.facts.clone(),
+            cluster_grants: self.context.cluster_grants,
             keys: Arc::clone(&self.keys),
             clock: Arc::clone(&self.context.clock),
             metrics: Arc::clone(&self.context.metrics),

@@ -78,6 +78,10 @@ pub struct RunArgs {
     #[arg(long, env = "STINT_CEILING_ROLE", default_value = "stint-grantable")]
     pub ceiling_role: String,
 
+    /// Grant rights in the whole cluster too, to ClusterWorkloadAccesses; while Stint is down nothing ends them
+    #[arg(long, env = "STINT_CLUSTER_GRANTS")]
+    pub cluster_grants: bool,
+
     /// How logs are written
     #[arg(long, env = "STINT_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,

@@ -31,8 +31,11 @@ fn admission() -> Admission {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let (metrics, readiness) = (Arc::new(Metrics::new()), Arc::new(Readiness::new()));
     let core = app::core(
-        "stint-grantable",
-        "stint-system",
+        &app::Granting {
+            ceiling_role: "stint-grantable",
+            namespace: "stint-system",
+            cluster_grants: false,
+        },
         &client,
         &clock,
         &metrics,

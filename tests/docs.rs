@@ -231,7 +231,7 @@ fn the_request_of_the_page_is_granted() {
     let (request, facts) = setting();
     let unchanged = json!({"spec": {}});
     assert!(refused_with(&request, &facts, &unchanged).is_empty());
-    let grant = Grant::parse(&serde_json::from_value(request).unwrap()).unwrap();
+    let grant = Grant::parse(&serde_json::from_value::<WorkloadAccess>(request).unwrap()).unwrap();
     let verdict = judge(&grant, &facts, facts.requested_at);
     assert!(matches!(verdict, Verdict::Granted(_)), "{verdict:?}");
 }

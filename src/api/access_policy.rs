@@ -84,6 +84,11 @@ pub struct AccountSelector {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct Allow {
+    /// Whether the rights may also be granted in the whole cluster, to a ClusterWorkloadAccess for an account of a selected
+    /// namespace. `false` when omitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<bool>,
+
     /// Requested rules must be covered by the union of these, as Kubernetes' own escalation check means it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
@@ -207,20 +212,35 @@ fn length_of_time(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 /// One rule of an envelope, with the meaning of a Kubernetes RBAC PolicyRule.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.nonResourceURLs) ? !has(self.apiGroups) && !has(self.resources) && !has(self.resourceNames) : has(self.apiGroups) && has(self.resources)")
+        .message("must list `apiGroups` and `resources`, or `nonResourceURLs` alone")
+)]
 pub struct EnvelopeRule {
     /// API groups; `""` is the core group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), inner(length(max = 253)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    pub api_groups: Vec<String>,
+    pub api_groups: Option<Vec<String>>,
     /// Resources, or `resource/subresource`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), inner(length(min = 1, max = 253)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    pub resources: Vec<String>,
+    pub resources: Option<Vec<String>>,
     /// Names of objects; omitted, every object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 253)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub resource_names: Option<Vec<String>>,
+    /// URL paths outside the resource API, which only a grant in the whole cluster can contain.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        rename = "nonResourceURLs"
+    )]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 253)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub non_resource_urls: Option<Vec<String>>,
     /// Verbs.
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 63)))]
     #[x_kube(merge_strategy = ListMerge::Set)]

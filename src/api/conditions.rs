@@ -10,7 +10,11 @@ pub const ACTIVE: &str = "Active";
 pub const STALLED: &str = "Stalled";
 /// Present only while `True`: waiting for something (kstatus: InProgress).
 pub const RECONCILING: &str = "Reconciling";
+/// Present only while `False`, on a live grant: nothing but Stint ends it.
+pub const BACKSTOP: &str = "Backstop";
 
+/// Reason of `Backstop` of a grant in the whole cluster.
+pub const REASON_CLUSTER_SCOPED: &str = "ClusterScoped";
 /// Reason of `Ready` of a policy that can be used.
 pub const REASON_USABLE: &str = "Usable";
 /// Reason of `Ready` of a policy that cannot be used, and so admits nothing.

@@ -3,13 +3,13 @@
 /// API group of Stint's kinds.
 pub const GROUP: &str = "stint.dev";
 
-/// Label on every object Stint makes; its value is the UID of the WorkloadAccess.
+/// Label on every object Stint makes; its value is the UID of the request.
 pub const GRANT: &str = "stint.dev/grant";
 
 /// Annotation on a WorkloadAccess: who asked, for what and when, under a MAC (see `domain::receipt`).
 pub const RECEIPT: &str = "stint.dev/receipt";
 
-/// Annotation on made objects: the name of the WorkloadAccess.
+/// Annotation on made objects: the name of the request.
 pub const WORKLOAD_ACCESS: &str = "stint.dev/workload-access";
 
 /// Annotation on made objects: RFC 3339 instant, whole seconds, at which access ends.
@@ -24,15 +24,19 @@ pub const SERVICE_ACCOUNT: &str = "stint.dev/service-account";
 /// Annotation on made objects: name of the AccessPolicy that admitted the grant.
 pub const POLICY: &str = "stint.dev/policy";
 
-/// Annotation on the deadline Job: SHA-256 of the granted rules, `sha256:<hex>`.
+/// Annotation on what records a grant: SHA-256 of the granted rules, `sha256:<hex>`. The record is the deadline Job; of a
+/// grant in the whole cluster, which has none, the ClusterRole and the ClusterRoleBinding.
 pub const RULES_HASH: &str = "stint.dev/rules-hash";
 
 /// Annotation on the deadline Job and the binding: RFC 3339 instant from which on the account holds grants of the policy
 /// without a break.
 pub const HELD_SINCE: &str = "stint.dev/held-since";
 
-/// Annotation on the deadline Job: the source role as it was copied, as JSON.
+/// Annotation on what records a grant: the source role as it was copied, as JSON.
 pub const SOURCE: &str = "stint.dev/source";
+
+/// Annotation on what records a grant in the whole cluster: `true` if everything granted lives in namespaces.
+pub const NAMESPACED_ONLY: &str = "stint.dev/namespaced-only";
 
 /// Annotation on the certificate Secret: RFC 3339 instant at which the authority before this one expires.
 pub const CA_OLD_NOT_AFTER: &str = "stint.dev/ca-old-not-after";

@@ -89,13 +89,7 @@ pub struct WorkloadAccessSpec {
 
     /// Length of the grant from its activation (GEP-2257, for example `30m` or `1h30m`; at least 1s, at most 720h).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 24), regex(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
-    #[x_kube(
-        validation = Rule::new("duration(self) >= duration('1s')")
-            .message("must be at least 1s [WA-WINDOW]"),
-        validation = Rule::new("duration(self) <= duration('720h')")
-            .message("must be less than or equal to 720h [WA-TOO-LONG]")
-    )]
+    #[schemars(schema_with = "length_of_grant")]
     pub duration: Option<String>,
 
     /// Why the account needs the rights; kept with the grant for whoever reviews it.
@@ -212,7 +206,7 @@ pub struct AccessRule {
 pub enum RoleKind {
     /// A Role in the namespace of the WorkloadAccess.
     Role,
-    /// A ClusterRole; only its rules for namespaced resources can be granted.
+    /// A ClusterRole; in a namespace only its rules for namespaced resources can be granted.
     ClusterRole,
 }
 
@@ -314,7 +308,7 @@ pub struct WorkloadAccessStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// `Ready`, `Accepted`, `Active`; `Stalled` and `Reconciling` only while true.
+    /// `Ready`, `Accepted`, `Active`; `Stalled` and `Reconciling` only while true, `Backstop` only while it is missing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -375,6 +369,10 @@ pub struct WorkloadAccessStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role_binding: Option<ObjectStamp>,
 
+    /// The ClusterRoleBinding of a ClusterWorkloadAccess.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_role_binding: Option<ObjectStamp>,
+
     /// The Job whose deadline Kubernetes counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<ObjectStamp>,
@@ -402,11 +400,23 @@ pub struct PolicyStamp {
     pub generation: i64,
 }
 
-fn rfc3339(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+pub(super) fn rfc3339(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "string",
         "format": "date-time",
         "maxLength": 40,
         "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})$",
+    })
+}
+
+pub(super) fn length_of_grant(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "string",
+        "maxLength": 24,
+        "pattern": "^([0-9]{1,5}(h|m|s|ms)){1,4}$",
+        "x-kubernetes-validations": [
+            {"rule": "duration(self) >= duration('1s')", "message": "must be at least 1s [WA-WINDOW]"},
+            {"rule": "duration(self) <= duration('720h')", "message": "must be less than or equal to 720h [WA-TOO-LONG]"},
+        ],
     })
 }

@@ -2,46 +2,48 @@
 
 use crate::api::workload_access::RoleKind;
 use crate::cluster::standing::{RoleKey, Touched};
-use crate::cluster::stores::{AccessRef, GuardedAccess};
-use kube::core::ResourceExt;
-use kube::runtime::reflector::ObjectRef;
+use crate::cluster::stores::AccessRef;
+use crate::domain::request::{AccessRequest, Place};
+use kube::core::{DeserializeGuard, Resource, ResourceExt};
 use kube::runtime::watcher::Event;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Requests that have not ended.
+/// Requests of one kind that have not ended.
 #[derive(Debug, Default)]
 pub struct AccessIndex {
     now: Index,
     listing: Index,
 }
 
-/// `namespace/name` of a request.
-type Name = (String, String);
-
 #[derive(Debug, Default)]
 struct Index {
-    keys: HashMap<Name, Keys>,
-    by_namespace: BTreeMap<String, BTreeSet<Name>>,
-    by_account: BTreeMap<String, BTreeSet<Name>>,
-    by_role: HashMap<RoleKey, BTreeSet<Name>>,
+    keys: HashMap<AccessRef, Keys>,
+    by_home: BTreeMap<String, BTreeSet<AccessRef>>,
+    by_account: BTreeMap<String, BTreeSet<AccessRef>>,
+    by_role: HashMap<RoleKey, BTreeSet<AccessRef>>,
 }
 
 /// What one request depends on.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Keys {
+    /// The namespace whose labels policies select by.
+    home: Option<String>,
     account: Option<String>,
     role: Option<RoleKey>,
 }
 
 impl AccessIndex {
     /// Follows a watch; a new list replaces the old one only when it is whole.
-    pub fn follow(&mut self, event: &Event<GuardedAccess>) {
+    pub fn follow<K>(&mut self, event: &Event<DeserializeGuard<K>>)
+    where
+        K: AccessRequest + Resource<DynamicType = ()>,
+    {
         match event {
             Event::Init => self.listing = Index::default(),
             Event::InitApply(object) => self.listing.insert(object),
             Event::InitDone => self.now = std::mem::take(&mut self.listing),
             Event::Apply(object) => self.now.insert(object),
-            Event::Delete(object) => self.now.remove(&name(object)),
+            Event::Delete(object) => self.now.remove(&AccessRef::of(object)),
         }
     }
 
@@ -50,47 +52,49 @@ impl AccessIndex {
         let index = &self.now;
         let of_account = |account: &str| index.by_account.get(account).into_iter().flatten();
         match touched {
-            Touched::Account(account) => of_account(account).map(reference).collect(),
+            Touched::Account(account) => of_account(account).cloned().collect(),
             Touched::AccountsOf(namespace) => {
                 let prefix = format!("{namespace}/");
                 let from = index.by_account.range(prefix.clone()..);
                 let accounts = from.take_while(|(account, _)| account.starts_with(&prefix));
-                accounts
-                    .flat_map(|(_, names)| names)
-                    .map(reference)
-                    .collect()
+                accounts.flat_map(|(_, names)| names).cloned().collect()
             }
-            Touched::AllAccounts => index.keys.keys().map(reference).collect(),
+            Touched::AllAccounts => index.keys.keys().cloned().collect(),
             Touched::Role(role) => {
                 let names = index.by_role.get(role).into_iter().flatten();
-                names.map(reference).collect()
+                names.cloned().collect()
             }
             Touched::Namespace(namespace) => {
-                let names = index.by_namespace.get(namespace).into_iter().flatten();
-                names.map(reference).collect()
+                let names = index.by_home.get(namespace).into_iter().flatten();
+                names.cloned().collect()
             }
         }
     }
 
     /// All of them.
     pub fn all(&self) -> Vec<AccessRef> {
-        self.now.keys.keys().map(reference).collect()
+        self.now.keys.keys().cloned().collect()
     }
 }
 
 impl Index {
-    fn insert(&mut self, object: &GuardedAccess) {
-        let name = name(object);
-        let status = object.0.as_ref().ok().and_then(|a| a.status.as_ref());
+    fn insert<K>(&mut self, object: &DeserializeGuard<K>)
+    where
+        K: AccessRequest + Resource<DynamicType = ()>,
+    {
+        let name = AccessRef::of(object);
+        let status = object.0.as_ref().ok().and_then(|a| a.view().status);
         if status.is_some_and(|s| s.end_reason.is_some()) {
             return self.remove(&name);
         }
-        let keys = keys(object, &name.0);
+        let keys = keys(object);
         if self.keys.get(&name) == Some(&keys) {
             return;
         }
         self.remove(&name);
-        add(&mut self.by_namespace, &name.0, &name);
+        if let Some(home) = &keys.home {
+            add(&mut self.by_home, home, &name);
+        }
         if let Some(account) = &keys.account {
             add(&mut self.by_account, account, &name);
         }
@@ -101,11 +105,13 @@ impl Index {
         self.keys.insert(name, keys);
     }
 
-    fn remove(&mut self, name: &Name) {
+    fn remove(&mut self, name: &AccessRef) {
         let Some(keys) = self.keys.remove(name) else {
             return;
         };
-        take(&mut self.by_namespace, &name.0, name);
+        if let Some(home) = keys.home {
+            take(&mut self.by_home, &home, name);
+        }
         if let Some(account) = keys.account {
             take(&mut self.by_account, &account, name);
         }
@@ -120,12 +126,12 @@ impl Index {
     }
 }
 
-fn add(map: &mut BTreeMap<String, BTreeSet<Name>>, key: &str, name: &Name) {
+fn add(map: &mut BTreeMap<String, BTreeSet<AccessRef>>, key: &str, name: &AccessRef) {
     let names = map.entry(key.to_owned()).or_default();
     names.insert(name.clone());
 }
 
-fn take(map: &mut BTreeMap<String, BTreeSet<Name>>, key: &str, name: &Name) {
+fn take(map: &mut BTreeMap<String, BTreeSet<AccessRef>>, key: &str, name: &AccessRef) {
     if let Some(names) = map.get_mut(key) {
         names.remove(name);
         if names.is_empty() {
@@ -134,30 +140,31 @@ fn take(map: &mut BTreeMap<String, BTreeSet<Name>>, key: &str, name: &Name) {
     }
 }
 
-fn name(object: &GuardedAccess) -> Name {
-    (object.namespace().unwrap_or_default(), object.name_any())
-}
-
-fn reference((namespace, name): &Name) -> AccessRef {
-    ObjectRef::new(name).within(namespace)
-}
-
-/// An object that does not decode depends on nothing that could be told.
-fn keys(object: &GuardedAccess, namespace: &str) -> Keys {
+/// An object that does not decode depends on nothing that could be told but its namespace.
+fn keys<K>(object: &DeserializeGuard<K>) -> Keys
+where
+    K: AccessRequest + Resource<DynamicType = ()>,
+{
     let Ok(access) = &object.0 else {
         return Keys {
-            account: None,
-            role: None,
+            home: object.namespace(),
+            ..Keys::default()
         };
     };
-    let account = &access.spec.service_account_ref;
-    let of = account.namespace.as_deref().unwrap_or(namespace);
-    let role = access.spec.role_ref.as_ref().map(|role| RoleKey {
-        namespace: (role.kind == RoleKind::Role).then(|| namespace.to_owned()),
+    let view = access.view();
+    let terms = view.spec.terms();
+    let place = view.place();
+    let of = terms.account.namespace.as_deref().or(place.namespace());
+    let role = terms.role_ref.map(|role| RoleKey {
+        namespace: match (&place, role.kind) {
+            (Place::Namespace(own), RoleKind::Role) => Some(own.clone()),
+            _ => None,
+        },
         name: role.name.clone(),
     });
     Keys {
-        account: Some(format!("{of}/{}", account.name)),
+        home: place.namespace().or(of).map(str::to_owned),
+        account: of.map(|of| format!("{of}/{}", terms.account.name)),
         role,
     }
 }

@@ -1,13 +1,14 @@
-//! Carries out plans: the only writer of Jobs, Roles and RoleBindings.
+//! Carries out plans: the only writer of Jobs, and of Roles and bindings of either scope.
 
 use crate::api::names::MANAGER;
 use crate::api::workload_access::ObjectStamp;
-use crate::cluster::{ApiError, call};
+use crate::cluster::{ApiError, call, wide};
 use crate::domain::desired;
 use crate::domain::judge::Approved;
 use crate::domain::plan::{Applied, Observed, Plan, Step};
+use crate::domain::request::Place;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{Resource, ResourceExt};
 use kube::{Api, Client};
@@ -25,29 +26,37 @@ pub async fn grant(
     let mut job = observed.job.clone();
     let mut binding = observed.binding.clone();
     for step in plan.steps {
+        let job_uid = job.as_ref().and_then(ResourceExt::uid);
         match step {
-            Step::CreateJob(wanted) => job = Some(writer.create(&writer.jobs, &*wanted).await?),
+            Step::CreateJob(wanted) => job = Some(create(&writer.jobs, &*wanted).await?),
             Step::SetDeadline { uid, seconds } => writer.set_deadline(&uid, seconds).await?,
             Step::CreateRole => {
-                let wanted = desired::role(approved, &uid_of(job.as_ref(), "Job")?);
-                writer.create(&writer.roles, &wanted).await?;
+                let wanted = desired::role(approved, writer.owner(job_uid)?.as_deref());
+                writer.rbac.create_role(wanted).await?;
             }
             Step::ReplaceRole => {
-                let wanted = desired::role(approved, &uid_of(job.as_ref(), "Job")?);
-                writer.replace_role(wanted, observed.role.as_ref()).await?;
+                let wanted = desired::role(approved, writer.owner(job_uid)?.as_deref());
+                let live = observed.role.as_ref();
+                writer.rbac.replace_role(&writer.name, wanted, live).await?;
             }
             Step::CreateBinding => {
-                let wanted = desired::role_binding(approved, &uid_of(job.as_ref(), "Job")?);
-                binding = Some(writer.create(&writer.bindings, &wanted).await?);
+                let wanted = desired::role_binding(approved, writer.owner(job_uid)?.as_deref());
+                binding = Some(writer.rbac.create_binding(wanted).await?);
             }
             other => writer.delete(other).await?,
         }
     }
-    let since = job.as_ref().and_then(|j| j.creation_timestamp());
+    let began = match writer.place {
+        Place::Namespace(_) => job.as_ref().and_then(ResourceExt::creation_timestamp),
+        Place::Cluster => binding.as_ref().and_then(ResourceExt::creation_timestamp),
+    };
     Ok(Applied {
-        deadline: stamp(job.as_ref(), "Job")?,
-        role_binding: stamp(binding.as_ref(), "RoleBinding")?,
-        since: since.ok_or(ApiError::Incomplete("creationTimestamp"))?.0,
+        deadline: match writer.place {
+            Place::Namespace(_) => Some(stamp(job.as_ref(), "Job")?),
+            Place::Cluster => None,
+        },
+        role_binding: stamp(binding.as_ref(), "binding")?,
+        since: began.ok_or(ApiError::Incomplete("creationTimestamp"))?.0,
     })
 }
 
@@ -60,44 +69,42 @@ pub async fn end(client: &Client, plan: Plan) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Deletes one RoleBinding if it still is the one with this UID. Returns whether it was there.
+/// Deletes one binding if it still is the one with this UID. Returns whether it was there.
 pub async fn revoke(
     client: &Client,
-    namespace: &str,
+    place: &Place,
     name: &str,
     uid: &str,
 ) -> Result<bool, ApiError> {
-    let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), namespace);
-    delete(&bindings, name, uid).await
+    Rbac::new(client, place).delete_binding(name, uid).await
 }
 
 struct Writer {
     name: String,
+    place: Place,
     jobs: Api<Job>,
-    roles: Api<Role>,
-    bindings: Api<RoleBinding>,
+    rbac: Rbac,
 }
 
 impl Writer {
     fn new(client: &Client, plan: &Plan) -> Self {
+        let namespace = plan.place.namespace();
         Self {
             name: plan.name.clone(),
-            jobs: Api::namespaced(client.clone(), &plan.namespace),
-            roles: Api::namespaced(client.clone(), &plan.namespace),
-            bindings: Api::namespaced(client.clone(), &plan.namespace),
+            place: plan.place.clone(),
+            // No step for the whole cluster speaks of a Job.
+            jobs: Api::namespaced(client.clone(), namespace.unwrap_or_default()),
+            rbac: Rbac::new(client, &plan.place),
         }
     }
 
-    /// Creates; an object that exists already is a conflict, and the next pass looks at it.
-    async fn create<K>(&self, api: &Api<K>, wanted: &K) -> Result<K, ApiError>
-    where
-        K: Clone + Debug + DeserializeOwned + serde::Serialize,
-    {
-        let params = PostParams {
-            field_manager: Some(MANAGER.into()),
-            ..PostParams::default()
-        };
-        call(api.create(&params, wanted)).await
+    /// UID of the Job that owns what is made; in the whole cluster there is none.
+    fn owner(&self, job_uid: Option<String>) -> Result<Option<String>, ApiError> {
+        match (&self.place, job_uid) {
+            (Place::Cluster, _) => Ok(None),
+            (Place::Namespace(_), Some(uid)) => Ok(Some(uid)),
+            (Place::Namespace(_), None) => Err(ApiError::Incomplete("Job")),
+        }
     }
 
     async fn set_deadline(&self, uid: &str, seconds: i64) -> Result<(), ApiError> {
@@ -113,21 +120,11 @@ impl Writer {
         Ok(())
     }
 
-    async fn replace_role(&self, mut wanted: Role, live: Option<&Role>) -> Result<(), ApiError> {
-        wanted.metadata.resource_version = live.and_then(ResourceExt::resource_version);
-        let params = PostParams {
-            field_manager: Some(MANAGER.into()),
-            ..PostParams::default()
-        };
-        call(self.roles.replace(&self.name, &params, &wanted)).await?;
-        Ok(())
-    }
-
     async fn delete(&self, step: Step) -> Result<(), ApiError> {
         match step {
-            Step::DeleteBinding(uid) => delete(&self.bindings, &self.name, &uid).await?,
+            Step::DeleteBinding(uid) => self.rbac.delete_binding(&self.name, &uid).await?,
             Step::DeleteJob(uid) => delete(&self.jobs, &self.name, &uid).await?,
-            Step::DeleteRole(uid) => delete(&self.roles, &self.name, &uid).await?,
+            Step::DeleteRole(uid) => self.rbac.delete_role(&self.name, &uid).await?,
             Step::CreateJob(_)
             | Step::SetDeadline { .. }
             | Step::CreateRole
@@ -136,6 +133,90 @@ impl Writer {
         };
         Ok(())
     }
+}
+
+/// Roles and bindings of one place. What is written for the whole cluster has the same content in another kind.
+enum Rbac {
+    Namespaced(Api<Role>, Api<RoleBinding>),
+    Cluster(Api<ClusterRole>, Api<ClusterRoleBinding>),
+}
+
+impl Rbac {
+    fn new(client: &Client, place: &Place) -> Self {
+        match place {
+            Place::Namespace(name) => Self::Namespaced(
+                Api::namespaced(client.clone(), name),
+                Api::namespaced(client.clone(), name),
+            ),
+            Place::Cluster => Self::Cluster(Api::all(client.clone()), Api::all(client.clone())),
+        }
+    }
+
+    async fn create_role(&self, wanted: Role) -> Result<(), ApiError> {
+        match self {
+            Self::Namespaced(roles, _) => drop(create(roles, &wanted).await?),
+            Self::Cluster(roles, _) => drop(create(roles, &wide::cluster_role(wanted)).await?),
+        }
+        Ok(())
+    }
+
+    async fn replace_role(
+        &self,
+        name: &str,
+        mut wanted: Role,
+        live: Option<&Role>,
+    ) -> Result<(), ApiError> {
+        wanted.metadata.resource_version = live.and_then(ResourceExt::resource_version);
+        match self {
+            Self::Namespaced(roles, _) => {
+                call(roles.replace(name, &managed(), &wanted)).await?;
+            }
+            Self::Cluster(roles, _) => {
+                let wanted = wide::cluster_role(wanted);
+                call(roles.replace(name, &managed(), &wanted)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn create_binding(&self, wanted: RoleBinding) -> Result<RoleBinding, ApiError> {
+        match self {
+            Self::Namespaced(_, bindings) => create(bindings, &wanted).await,
+            Self::Cluster(_, bindings) => {
+                let wanted = wide::cluster_role_binding(wanted);
+                Ok(wide::role_binding(create(bindings, &wanted).await?))
+            }
+        }
+    }
+
+    async fn delete_role(&self, name: &str, uid: &str) -> Result<bool, ApiError> {
+        match self {
+            Self::Namespaced(roles, _) => delete(roles, name, uid).await,
+            Self::Cluster(roles, _) => delete(roles, name, uid).await,
+        }
+    }
+
+    async fn delete_binding(&self, name: &str, uid: &str) -> Result<bool, ApiError> {
+        match self {
+            Self::Namespaced(_, bindings) => delete(bindings, name, uid).await,
+            Self::Cluster(_, bindings) => delete(bindings, name, uid).await,
+        }
+    }
+}
+
+fn managed() -> PostParams {
+    PostParams {
+        field_manager: Some(MANAGER.into()),
+        ..PostParams::default()
+    }
+}
+
+/// Creates; an object that exists already is a conflict, and the next pass looks at it.
+async fn create<K>(api: &Api<K>, wanted: &K) -> Result<K, ApiError>
+where
+    K: Clone + Debug + DeserializeOwned + serde::Serialize,
+{
+    call(api.create(&managed(), wanted)).await
 }
 
 /// Deletes with a UID precondition. Gone, or replaced by another of the same name, is what was wanted.

@@ -1,26 +1,26 @@
-//! The managed RoleBindings as they describe themselves, by UID and by account.
+//! The managed RoleBindings and ClusterRoleBindings as they describe themselves, by UID and by account.
 
 use crate::api::names::{
     GRANT, HELD_SINCE, NOT_AFTER, POLICY, SERVICE_ACCOUNT, SERVICE_ACCOUNT_UID, WORKLOAD_ACCESS,
 };
+use crate::domain::request::Place;
 use jiff::Timestamp;
-use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::core::ResourceExt;
 use kube::runtime::watcher::Event;
 use std::collections::{BTreeSet, HashMap};
 
-/// What a managed RoleBinding says of itself.
+/// What a managed binding says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binding {
-    /// Its namespace.
-    pub namespace: String,
+    /// Where it is.
+    pub place: Place,
     /// Its name.
     pub name: String,
     /// Its UID.
     pub uid: String,
-    /// UID of the WorkloadAccess it was made for.
+    /// UID of the request it was made for.
     pub grant: String,
-    /// Name of the WorkloadAccess.
+    /// Name of the request.
     pub access: Option<String>,
     /// When it ends. A binding that does not say so legibly ends at once.
     pub not_after: Option<Timestamp>,
@@ -36,10 +36,10 @@ pub struct Binding {
 
 impl Binding {
     /// Reads labels and annotations.
-    pub fn read(object: &RoleBinding) -> Self {
+    pub fn read(object: &impl ResourceExt) -> Self {
         let annotation = |key: &str| object.annotations().get(key).cloned();
         Self {
-            namespace: object.namespace().unwrap_or_default(),
+            place: Place::of(object.namespace()),
             name: object.name_any(),
             uid: object.uid().unwrap_or_default(),
             grant: object.labels().get(GRANT).cloned().unwrap_or_default(),
@@ -53,7 +53,7 @@ impl Binding {
     }
 }
 
-/// The bindings of the cluster. A new list replaces the old one only when it is whole.
+/// The bindings of one kind. A new list replaces the old one only when it is whole.
 #[derive(Debug, Default)]
 pub struct Bindings {
     now: Index,
@@ -67,9 +67,9 @@ struct Index {
 }
 
 impl Bindings {
-    /// Follows a watch of all RoleBindings.
-    pub fn follow(&mut self, event: &Event<RoleBinding>) {
-        let ours = |object: &RoleBinding| object.labels().contains_key(GRANT);
+    /// Follows a watch of all bindings of the kind.
+    pub fn follow<K: ResourceExt>(&mut self, event: &Event<K>) {
+        let ours = |object: &K| object.labels().contains_key(GRANT);
         match event {
             Event::Init => self.listing = Index::default(),
             Event::InitApply(object) if ours(object) => self.listing.insert(Binding::read(object)),

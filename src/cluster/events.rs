@@ -1,7 +1,7 @@
 //! Kubernetes Events on the transitions of a grant.
 
 use crate::api::names::MANAGER;
-use crate::api::workload_access::WorkloadAccess;
+use crate::domain::request::Access;
 use kube::Client;
 use kube::core::Resource;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -28,7 +28,7 @@ impl Events {
     }
 
     /// Publishes one Event. An Event that cannot be published is logged, never an error: access does not hang on it.
-    pub async fn publish(&self, object: &WorkloadAccess, warning: bool, reason: &str, note: &str) {
+    pub async fn publish(&self, object: &Access, warning: bool, reason: &str, note: &str) {
         let event = Event {
             type_: if warning {
                 EventType::Warning
@@ -40,7 +40,11 @@ impl Events {
             action: "Reconcile".to_owned(),
             secondary: None,
         };
-        if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {
+        let about = match object {
+            Access::Namespaced(object) => object.object_ref(&()),
+            Access::Cluster(object) => object.object_ref(&()),
+        };
+        if let Err(error) = self.recorder.publish(&event, &about).await {
             tracing::warn!(%error, reason, "event not published");
         }
     }

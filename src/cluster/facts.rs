@@ -2,23 +2,24 @@
 
 use crate::api::AccessPolicy;
 use crate::api::names::GRANT;
-use crate::api::workload_access::{RoleKind, WorkloadAccess};
+use crate::api::workload_access::RoleKind;
 use crate::cluster::discovery::Discovery;
-use crate::cluster::stores::{Binding, GuardedAccess, Stores};
-use crate::cluster::{ApiError, authz, call};
+use crate::cluster::stores::{AccessRef, Binding, GuardedAccess, GuardedWideAccess, Stores};
+use crate::cluster::{ApiError, authz, call, wide};
 use crate::domain::facts::{AccountFacts, Facts, Role as SourceRole, RoleFacts};
 use crate::domain::grant::{Account, Grant, Source};
 use crate::domain::judge::is_cluster_namespace;
 use crate::domain::plan::Observed;
 use crate::domain::policy::{Labels, Policy};
 use crate::domain::receipt::Requester;
+use crate::domain::request::{Access, AccessRequest, Place};
 use crate::domain::rules::{self, Rule};
 use crate::domain::served::Served;
 use futures::future::try_join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
-use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::api::ListParams;
 use kube::core::{
     DeserializeGuard, PartialObjectMeta, Resource, ResourceExt, Selector, SelectorExt,
@@ -62,14 +63,14 @@ impl FactReader {
     /// Everything that a look-up cannot tell is an error, never a guess.
     pub async fn gather(
         &self,
-        object: &WorkloadAccess,
+        object: &impl AccessRequest,
         grant: &Grant,
         asked: Asked,
         observed: &Observed,
     ) -> Result<Facts, ApiError> {
-        let status = object.status.clone().unwrap_or_default();
-        let live = observed.live(&status);
-        let namespace_labels = self.namespace_labels(grant.namespace()).await?;
+        let status = object.view().status.cloned().unwrap_or_default();
+        let live = observed.live(grant.place(), &status);
+        let namespace_labels = self.namespace_labels(grant.home()).await?;
         let (usable, broken_policies) = self.stores.policies();
         let (account, role, policies) = futures::try_join!(
             self.account(grant.account()),
@@ -87,8 +88,8 @@ impl FactReader {
         Ok(Facts {
             requester: asked.by,
             requested_at: asked.at,
-            privileged_namespace: is_cluster_namespace(grant.namespace())
-                || grant.namespace() == self.operator_namespace,
+            privileged_namespace: is_cluster_namespace(grant.home())
+                || grant.home() == self.operator_namespace,
             namespace_labels,
             account,
             role,
@@ -99,7 +100,7 @@ impl FactReader {
             served,
             held: self
                 .stores
-                .held(grant.account(), grant.namespace(), grant.uid()),
+                .held(grant.account(), grant.place(), grant.uid()),
             active_others: 0,
             held_since: BTreeMap::new(),
             live,
@@ -154,17 +155,26 @@ impl FactReader {
     }
 
     /// A request as it is now; `None` when there is none of that name.
-    pub async fn access(
-        &self,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Option<GuardedAccess>, ApiError> {
-        let api: Api<GuardedAccess> = Api::namespaced(self.client.clone(), namespace);
-        call(api.get_opt(name)).await
+    pub async fn access(&self, key: &AccessRef) -> Result<Option<Found>, ApiError> {
+        match &key.place {
+            Place::Namespace(namespace) => {
+                let api: Api<GuardedAccess> = Api::namespaced(self.client.clone(), namespace);
+                let found = call(api.get_opt(&key.name)).await?;
+                Ok(found.map(|object| Found::of(object, Access::Namespaced)))
+            }
+            Place::Cluster => {
+                let api: Api<GuardedWideAccess> = Api::all(self.client.clone());
+                let found = call(api.get_opt(&key.name)).await?;
+                Ok(found.map(|object| Found::of(object, Access::Cluster)))
+            }
+        }
     }
 
     /// The live objects of a grant: after our own writes a cache may not know them yet.
-    pub async fn observe(&self, namespace: &str, name: &str) -> Result<Observed, ApiError> {
+    pub async fn observe(&self, place: &Place, name: &str) -> Result<Observed, ApiError> {
+        let Place::Namespace(namespace) = place else {
+            return self.observe_cluster(name).await;
+        };
         let jobs: Api<Job> = Api::namespaced(self.client.clone(), namespace);
         let roles: Api<Role> = Api::namespaced(self.client.clone(), namespace);
         let bindings: Api<RoleBinding> = Api::namespaced(self.client.clone(), namespace);
@@ -174,6 +184,18 @@ impl FactReader {
             call(bindings.get_opt(name)),
         )?;
         Ok(Observed { job, role, binding })
+    }
+
+    async fn observe_cluster(&self, name: &str) -> Result<Observed, ApiError> {
+        let roles: Api<ClusterRole> = Api::all(self.client.clone());
+        let bindings: Api<ClusterRoleBinding> = Api::all(self.client.clone());
+        let (role, binding) =
+            futures::try_join!(call(roles.get_opt(name)), call(bindings.get_opt(name)))?;
+        Ok(Observed {
+            job: None,
+            role: role.map(wide::role),
+            binding: binding.map(wide::role_binding),
+        })
     }
 
     async fn namespace_labels(&self, name: &str) -> Result<Labels, ApiError> {
@@ -205,7 +227,8 @@ impl FactReader {
         };
         let role = match reference.kind {
             RoleKind::Role => {
-                let api: Api<Role> = Api::namespaced(self.client.clone(), grant.namespace());
+                let namespace = grant.place().namespace().unwrap_or_default();
+                let api: Api<Role> = Api::namespaced(self.client.clone(), namespace);
                 call(api.get_opt(&reference.name))
                     .await?
                     .map(|role| SourceRole {
@@ -251,6 +274,29 @@ impl FactReader {
             Ok((policy, may))
         }))
         .await
+    }
+}
+
+/// A request as it was read live.
+pub struct Found {
+    /// Its UID.
+    pub uid: Option<String>,
+    /// The request, or why it cannot be read.
+    pub object: Result<Access, String>,
+}
+
+impl Found {
+    fn of<K: Resource<DynamicType = ()>>(
+        object: DeserializeGuard<K>,
+        kind: fn(Box<K>) -> Access,
+    ) -> Self {
+        Self {
+            uid: object.uid(),
+            object: match object.0 {
+                Ok(object) => Ok(kind(Box::new(object))),
+                Err(invalid) => Err(invalid.error),
+            },
+        }
     }
 }
 

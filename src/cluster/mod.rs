@@ -15,6 +15,7 @@ pub mod standing;
 pub mod status;
 pub mod stores;
 pub mod watches;
+mod wide;
 
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
 //! The watches of roles and bindings: into the index of what accounts hold, and what is special about some of them.
 
 use crate::api::names::GRANT;
-use crate::cluster::bindings::Binding;
+use crate::cluster::bindings::{Binding, Bindings};
 use crate::cluster::standing::RoleKey;
-use crate::cluster::stores::{Change, Presence, compile_ceiling};
+use crate::cluster::stores::{Change, Presence, Stores, compile_ceiling};
 use crate::cluster::watches::{On, To};
 use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
@@ -11,13 +11,16 @@ use k8s_openapi::api::rbac::v1::{
 use kube::core::{Resource, ResourceExt};
 use kube::runtime::watcher::Event;
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 pub(super) fn on_cluster_role(to: &To, ceiling_role: &str) -> On<ClusterRole> {
     let (ceiling, ceiling_role) = (to.clone(), ceiling_role.to_owned());
     let roles = roles::<ClusterRole>(to, false, |role| role.rules.as_deref());
     Box::new(move |event| {
         roles(event);
+        if let Event::Delete(object) = event {
+            ceiling.made(object);
+        }
         let mut known = ceiling.stores.ceiling.write();
         let known = known.as_deref_mut().unwrap_or_else(|e| e.get_mut());
         let old = known.now.as_ref().map(|(rules, _)| rules.clone());
@@ -85,7 +88,9 @@ fn roles<K: Resource + 'static>(
 }
 
 pub(super) fn on_cluster_binding(to: &To) -> On<ClusterRoleBinding> {
-    bindings::<ClusterRoleBinding>(to, false, |b| (&b.role_ref, b.subjects.as_deref()))
+    let standing =
+        bindings::<ClusterRoleBinding>(to, false, |b| (&b.role_ref, b.subjects.as_deref()));
+    managed(to, standing, |stores| &stores.wide_bindings)
 }
 
 type Parts<'a> = (&'a RoleRef, Option<&'a [Subject]>);
@@ -125,12 +130,21 @@ fn bindings<K: Resource + 'static>(
 }
 
 pub(super) fn on_binding(to: &To) -> On<RoleBinding> {
-    let managed = to.clone();
     let standing = bindings::<RoleBinding>(to, true, |b| (&b.role_ref, b.subjects.as_deref()));
+    managed(to, standing, |stores| &stores.bindings)
+}
+
+/// The bindings among them that Stint made.
+fn managed<K: Resource<DynamicType = ()> + 'static>(
+    to: &To,
+    standing: On<K>,
+    store: fn(&Stores) -> &RwLock<Bindings>,
+) -> On<K> {
+    let managed = to.clone();
     Box::new(move |event| {
         standing(event);
-        let ours = |object: &RoleBinding| object.labels().contains_key(GRANT);
-        let bindings = &managed.stores.bindings;
+        let ours = |object: &K| object.labels().contains_key(GRANT);
+        let bindings = store(&managed.stores);
         let mut bindings = bindings.write().unwrap_or_else(PoisonError::into_inner);
         let known = match event {
             Event::Apply(object) | Event::Delete(object) => {

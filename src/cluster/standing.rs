@@ -7,6 +7,7 @@ use crate::api::names::GRANT;
 use crate::domain::facts::Held;
 use crate::domain::grant::Account;
 use crate::domain::patterns::Patterns;
+use crate::domain::request::Place;
 use crate::domain::rules::Rule;
 use k8s_openapi::api::rbac::v1::{PolicyRule, RoleRef, Subject};
 use kube::core::ResourceExt;
@@ -71,7 +72,7 @@ struct RoleEntry {
 struct BindingEntry {
     role: RoleKey,
     holders: Vec<Holder>,
-    /// UID of the WorkloadAccess that it was made for.
+    /// UID of the request that it was made for.
     grant: Option<String>,
 }
 
@@ -245,18 +246,21 @@ impl Standing {
             .collect()
     }
 
-    /// What the account holds in the namespace by bindings other than those of the grant `except`: only bindings that add
+    /// What the account holds in the place by bindings other than those of the grant `except`: only bindings that add
     /// a pattern to those before them, so the answer is short however many there are.
-    pub fn held(&self, account: &Account, namespace: &str, except: &str) -> Vec<Held> {
+    pub fn held(&self, account: &Account, place: &Place, except: &str) -> Vec<Held> {
         let holders = [
             Holder::Account(account.to_string()),
             Holder::AccountsOf(account.namespace.clone()),
             Holder::AllAccounts,
         ];
+        // What holds in the whole cluster holds in each namespace too, and not the other way.
+        let own = place.namespace().map(|name| Some(name.to_owned()));
+        let places = || [None].into_iter().chain(own.clone());
         let mut sum = Patterns::default();
         let mut out = Vec::new();
         for holder in holders {
-            for place in [None, Some(namespace.to_owned())] {
+            for place in places() {
                 let Some(by_role) = self.held.get(&(holder.clone(), place)) else {
                     continue;
                 };
@@ -366,7 +370,8 @@ mod tests {
         }
 
         fn holds(&self, of: &str, name: &str, namespace: &str) -> Vec<String> {
-            let held = self.held(&account(of, name), namespace, "");
+            let place = Place::Namespace(namespace.into());
+            let held = self.held(&account(of, name), &place, "");
             held.into_iter().map(|held| held.by).collect()
         }
     }
@@ -416,8 +421,17 @@ mod tests {
         assert_eq!(standing.holds("team", "bot", "other"), [""; 0]);
         assert!(
             standing
-                .held(&account("team", "bot"), "team", "g-1")
+                .held(
+                    &account("team", "bot"),
+                    &Place::Namespace("team".into()),
+                    "g-1"
+                )
                 .is_empty()
+        );
+        let anywhere = standing.held(&account("team", "bot"), &Place::Cluster, "");
+        assert!(
+            anywhere.is_empty(),
+            "a RoleBinding gives nothing in the cluster"
         );
     }
 
@@ -475,7 +489,7 @@ mod tests {
         let asked = Patterns::of(&[read(
             json!({"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}),
         )]);
-        let held = standing.held(&account("team", "bot"), "team", "")[0].patterns;
+        let held = standing.held(&account("team", "bot"), &Place::Cluster, "")[0].patterns;
         assert_eq!(
             combinations(asked, held, Scope::Namespace("team"))[0]
                 .finding

@@ -3,8 +3,9 @@
 use crate::api::AccessPolicy;
 use crate::api::access_policy::AccessPolicyStatus;
 use crate::api::names::STATUS_MANAGER;
-use crate::api::workload_access::{WorkloadAccess, WorkloadAccessStatus};
+use crate::api::workload_access::WorkloadAccessStatus;
 use crate::cluster::{ApiError, call};
+use crate::domain::request::{Access, AccessRequest};
 use kube::api::{Patch, PatchParams};
 use kube::core::{Resource, ResourceExt};
 use kube::{Api, Client};
@@ -15,17 +16,22 @@ use std::fmt::Debug;
 /// Writes `status` by server-side apply unless it equals what the object has. Returns whether it wrote.
 pub async fn write(
     client: &Client,
-    object: &WorkloadAccess,
+    object: &Access,
     status: &WorkloadAccessStatus,
 ) -> Result<bool, ApiError> {
-    if object.status.as_ref() == Some(status) {
+    if object.view().status == Some(status) {
         return Ok(false);
     }
-    let namespace = object
-        .namespace()
-        .ok_or(ApiError::Incomplete("namespace"))?;
-    let api = Api::namespaced(client.clone(), &namespace);
-    apply(&api, object, json!(status)).await?;
+    let client = client.clone();
+    match object {
+        Access::Namespaced(object) => {
+            let namespace = object.namespace();
+            let namespace = namespace.ok_or(ApiError::Incomplete("namespace"))?;
+            let api = Api::namespaced(client, &namespace);
+            apply(&api, &**object, json!(status)).await?;
+        }
+        Access::Cluster(object) => apply(&Api::all(client), &**object, json!(status)).await?,
+    }
     Ok(true)
 }
 

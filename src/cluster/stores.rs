@@ -1,6 +1,6 @@
 //! Local copies of what decisions need, kept by watches (`watches`). Full objects only where their content is read.
 
-use crate::api::{AccessPolicy, WorkloadAccess};
+use crate::api::{AccessPolicy, ClusterWorkloadAccess, WorkloadAccess};
 use crate::cluster::access_index::AccessIndex;
 pub use crate::cluster::bindings::Binding;
 use crate::cluster::bindings::Bindings;
@@ -9,27 +9,56 @@ use crate::domain::covers::Ceiling;
 use crate::domain::facts::Held;
 use crate::domain::grant::Account;
 use crate::domain::policy::Policy;
+use crate::domain::request::Place;
 use crate::domain::rules::Rule;
 use crate::domain::violation::{Problem, Violation, render_lines};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::rbac::v1::ClusterRole;
-use kube::core::{DeserializeGuard, PartialObjectMeta, ResourceExt};
+use kube::core::{DeserializeGuard, PartialObjectMeta, Resource, ResourceExt};
 use kube::runtime::reflector::{ObjectRef, Store};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// A WorkloadAccess as read from the cluster: one that does not decode must not stop the watch, and must not stay
 /// granted either.
 pub type GuardedAccess = DeserializeGuard<WorkloadAccess>;
-/// Key of a WorkloadAccess.
-pub type AccessRef = ObjectRef<GuardedAccess>;
+/// The same for the whole cluster.
+pub type GuardedWideAccess = DeserializeGuard<ClusterWorkloadAccess>;
+
+/// Key of a request of either kind.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AccessRef {
+    /// Where it is.
+    pub place: Place,
+    /// Its name.
+    pub name: String,
+}
+
+impl AccessRef {
+    /// The key of an object that was read as a request.
+    pub fn of(object: &impl ResourceExt) -> Self {
+        Self {
+            place: Place::of(object.namespace()),
+            name: object.name_any(),
+        }
+    }
+
+    /// The key in a store.
+    pub fn object_ref<K: Resource<DynamicType = ()>>(&self) -> ObjectRef<K> {
+        let key = ObjectRef::new(&self.name);
+        match &self.place {
+            Place::Namespace(namespace) => key.within(namespace),
+            Place::Cluster => key,
+        }
+    }
+}
 
 /// What changed, in the words of those who must react.
 #[derive(Debug)]
 pub enum Change {
     /// This request, or something made for it.
     Access(AccessRef),
-    /// A WorkloadAccess is gone; its UID.
+    /// A request is gone; its UID.
     AccessDeleted(String),
     /// An account appeared or changed: `namespace/name` and its UID.
     Account(String, String),
@@ -41,7 +70,7 @@ pub enum Change {
     Touched(Vec<Touched>),
     /// Something that every request depends on: the ceiling, or a whole new list.
     Everything,
-    /// A managed RoleBinding appeared, changed or went.
+    /// A managed binding appeared, changed or went.
     Binding(Binding, Presence),
 }
 
@@ -56,15 +85,19 @@ pub enum Presence {
 
 /// The local copies.
 pub struct Stores {
-    /// Requests.
+    /// Requests for a namespace.
     pub accesses: Store<GuardedAccess>,
+    /// Requests for the whole cluster.
+    pub wide_accesses: Store<GuardedWideAccess>,
     /// Namespaces, metadata only.
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     /// Accounts, metadata only.
     pub accounts: Store<PartialObjectMeta<ServiceAccount>>,
     pub(super) bindings: RwLock<Bindings>,
+    pub(super) wide_bindings: RwLock<Bindings>,
     pub(super) standing: RwLock<Standing>,
     pub(super) index: RwLock<AccessIndex>,
+    pub(super) wide_index: RwLock<AccessIndex>,
     pub(super) policies: RwLock<Policies>,
     pub(super) ceiling: RwLock<Ceilings>,
 }
@@ -115,44 +148,63 @@ impl Stores {
             .map(|(_, ceiling)| Arc::clone(ceiling))
     }
 
-    /// What the account holds in the namespace by bindings other than those of the grant `except`.
-    pub fn held(&self, account: &Account, namespace: &str, except: &str) -> Vec<Held> {
+    /// What the account holds in the place by bindings other than those of the grant `except`.
+    pub fn held(&self, account: &Account, place: &Place, except: &str) -> Vec<Held> {
         let standing = self.standing.read().unwrap_or_else(PoisonError::into_inner);
-        standing.held(account, namespace, except)
+        standing.held(account, place, except)
     }
 
     /// The requests that a change concerns, of those that have not ended.
     pub fn concerned(&self, touched: &Touched) -> Vec<AccessRef> {
-        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        index.concerned(touched)
+        self.in_both_indexes(|index| index.concerned(touched))
     }
 
     /// Every request that has not ended.
     pub fn unended(&self) -> Vec<AccessRef> {
-        self.index
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .all()
+        self.in_both_indexes(AccessIndex::all)
     }
 
-    /// The managed RoleBindings.
+    fn in_both_indexes(&self, ask: impl Fn(&AccessIndex) -> Vec<AccessRef>) -> Vec<AccessRef> {
+        let both = [&self.index, &self.wide_index];
+        let answers = both.map(|i| ask(&i.read().unwrap_or_else(PoisonError::into_inner)));
+        answers.concat()
+    }
+
+    /// The managed bindings.
     pub fn bindings(&self) -> Vec<Binding> {
-        let bindings = self.bindings.read().unwrap_or_else(PoisonError::into_inner);
-        bindings.all()
+        self.in_both_bindings(Bindings::all)
     }
 
     /// The bindings of grants other than `grant` that give `account` something beyond `now`.
     pub fn others(&self, account: &str, grant: &str, now: jiff::Timestamp) -> Vec<Binding> {
-        let bindings = self.bindings.read().unwrap_or_else(PoisonError::into_inner);
-        bindings.others(account, grant, now)
+        self.in_both_bindings(|bindings| bindings.others(account, grant, now))
     }
 
-    /// Whether a WorkloadAccess with this UID is known.
-    pub fn has_access(&self, namespace: &str, name: &str, uid: &str) -> bool {
-        let key = AccessRef::new(name).within(namespace);
-        self.accesses
-            .get(&key)
-            .is_some_and(|a| a.uid().as_deref() == Some(uid))
+    fn in_both_bindings(&self, ask: impl Fn(&Bindings) -> Vec<Binding>) -> Vec<Binding> {
+        let both = [&self.bindings, &self.wide_bindings];
+        let answers = both.map(|b| ask(&b.read().unwrap_or_else(PoisonError::into_inner)));
+        answers.concat()
+    }
+
+    /// Whether a request with this UID is known.
+    pub fn has_access(&self, key: &AccessRef, uid: &str) -> bool {
+        let known = match key.place {
+            Place::Namespace(_) => self.accesses.get(&key.object_ref()).and_then(|a| a.uid()),
+            Place::Cluster => self
+                .wide_accesses
+                .get(&key.object_ref())
+                .and_then(|a| a.uid()),
+        };
+        known.as_deref() == Some(uid)
+    }
+
+    /// The UIDs of all requests.
+    pub fn access_uids(&self) -> HashSet<String> {
+        let namespaced = self.accesses.state();
+        let wide = self.wide_accesses.state();
+        let uids = namespaced.iter().filter_map(|access| access.uid());
+        uids.chain(wide.iter().filter_map(|access| access.uid()))
+            .collect()
     }
 
     /// The namespaces that one of these policies selects.

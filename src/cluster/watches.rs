@@ -1,18 +1,20 @@
 //! The watches that keep the stores: each event changes a store first, and then says who is concerned.
 
-use crate::api::AccessPolicy;
 use crate::api::names::{GRANT, MANAGED_BY, MANAGER, WORKLOAD_ACCESS};
+use crate::api::{AccessPolicy, ClusterWorkloadAccess, WorkloadAccess};
+use crate::cluster::access_index::AccessIndex;
 use crate::cluster::rbac_watches::{on_binding, on_cluster_binding, on_cluster_role, on_role};
 use crate::cluster::standing::{Standing, Touched};
-use crate::cluster::stores::{AccessRef, Change, GuardedAccess, Listener, Stores, compile_policy};
+use crate::cluster::stores::{AccessRef, Change, Listener, Stores, compile_policy};
 use crate::domain::policy::Policy;
+use crate::domain::request::{AccessRequest, Place};
 use crate::ops::metrics::Metrics;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::core::{DeserializeGuard, PartialObjectMeta, Resource, ResourceExt};
 use kube::runtime::WatchStreamExt;
-use kube::runtime::reflector::{self, ObjectRef, store::Writer};
+use kube::runtime::reflector::{self, store::Writer};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
@@ -38,15 +40,19 @@ pub fn start(
     metrics: &Arc<Metrics>,
 ) -> (Arc<Stores>, Vec<Watch>) {
     let (accesses, accesses_writer) = reflector::store();
+    let (wide_accesses, wide_writer) = reflector::store();
     let (namespaces, namespaces_writer) = reflector::store();
     let (accounts, accounts_writer) = reflector::store();
     let stores = Arc::new(Stores {
         accesses,
+        wide_accesses,
         namespaces,
         accounts,
         bindings: RwLock::default(),
+        wide_bindings: RwLock::default(),
         standing: RwLock::default(),
         index: RwLock::default(),
+        wide_index: RwLock::default(),
         policies: RwLock::default(),
         ceiling: RwLock::default(),
     });
@@ -59,7 +65,16 @@ pub fn start(
     let watch = |kind| (kind, all.clone(), ready(kind));
     let made = ("jobs", all.clone().labels(GRANT), ready("jobs"));
     let watches = vec![
-        start.kept(watch("workloadaccesses"), accesses_writer, on_access(&to)),
+        start.kept(
+            watch("workloadaccesses"),
+            accesses_writer,
+            on_access::<WorkloadAccess>(&to, |stores| &stores.index),
+        ),
+        start.kept(
+            watch("clusterworkloadaccesses"),
+            wide_writer,
+            on_access::<ClusterWorkloadAccess>(&to, |stores| &stores.wide_index),
+        ),
         start.kept(watch("namespaces"), namespaces_writer, on_namespace(&to)),
         start.kept(watch("serviceaccounts"), accounts_writer, on_account(&to)),
         start.seen(watch("accesspolicies"), on_policy(&to)),
@@ -95,8 +110,11 @@ impl To {
     pub(super) fn made(&self, object: &impl ResourceExt) {
         let ours = object.labels().get(MANAGED_BY).map(String::as_str) == Some(MANAGER);
         let access = object.annotations().get(WORKLOAD_ACCESS);
-        if let (true, Some(name), Some(namespace)) = (ours, access, object.namespace()) {
-            (self.tell)(Change::Access(AccessRef::new(name).within(&namespace)));
+        if let (true, Some(name)) = (ours, access) {
+            (self.tell)(Change::Access(AccessRef {
+                place: Place::of(object.namespace()),
+                name: name.clone(),
+            }));
         }
     }
 }
@@ -171,16 +189,20 @@ fn forget_bulk<K: Resource>(event: &mut Event<K>) {
     }
 }
 
-fn on_access(to: &To) -> On<GuardedAccess> {
+fn on_access<K>(to: &To, index: fn(&Stores) -> &RwLock<AccessIndex>) -> On<DeserializeGuard<K>>
+where
+    K: AccessRequest + Resource<DynamicType = ()> + 'static,
+{
     let to = to.clone();
     Box::new(move |event| {
-        let index = &to.stores.index;
-        let mut index = index.write().unwrap_or_else(PoisonError::into_inner);
+        let mut index = index(&to.stores)
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         index.follow(event);
         drop(index);
         match event {
             Event::Apply(object) | Event::InitApply(object) => {
-                (to.tell)(Change::Access(ObjectRef::from_obj(object)));
+                (to.tell)(Change::Access(AccessRef::of(object)));
             }
             Event::Delete(object) => {
                 (to.tell)(Change::AccessDeleted(object.uid().unwrap_or_default()));

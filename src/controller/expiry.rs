@@ -1,4 +1,4 @@
-//! The deadline queue: deletes RoleBindings when they are due, on every replica, whatever else is going on.
+//! The deadline queue: deletes the bindings of grants when they are due, on every replica, whatever else is going on.
 //!
 //! It reads nothing but the bindings themselves, so it needs no leader, no policy and no decodable WorkloadAccess. It
 //! wakes at the earliest deadline and at least every 30 s, and compares the wall clock each time: a timer alone would
@@ -29,7 +29,7 @@ const MAX_BACKOFF: SignedDuration = SignedDuration::from_secs(30);
 pub enum Cause {
     /// Its deadline passed, or it does not say legibly when it ends.
     Deadline,
-    /// Its WorkloadAccess is gone.
+    /// Its request is gone.
     Orphaned,
     /// Its account is gone or another by now.
     Identity,
@@ -229,12 +229,9 @@ impl Expiry {
     /// One deletion; returns whether the binding is gone.
     async fn delete(&self, (binding, cause): (Binding, Cause)) -> bool {
         let Binding {
-            namespace,
-            name,
-            uid,
-            ..
+            place, name, uid, ..
         } = &binding;
-        let result = apply::revoke(&self.client, namespace, name, uid).await;
+        let result = apply::revoke(&self.client, place, name, uid).await;
         let now = self.clock.now();
         match &result {
             Ok(was_there) => {
@@ -245,6 +242,7 @@ impl Expiry {
                             Duration::try_from(now.duration_since(end)).unwrap_or_default(),
                         );
                     }
+                    let namespace = place.namespace();
                     tracing::info!(namespace, name, cause = cause.word(), "access ended");
                 }
                 self.forget(uid);

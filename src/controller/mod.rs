@@ -7,19 +7,21 @@ pub mod reconcile;
 pub mod seats;
 
 use crate::cluster::standing::Touched;
-use crate::cluster::stores::{AccessRef, Binding, Change, GuardedAccess, Presence, Stores};
+use crate::cluster::stores::{AccessRef, Binding, Change, Presence, Stores};
 use crate::controller::error::Error;
 use crate::controller::expiry::{Cause, Expiry};
 use crate::controller::policies::Reporter;
 use crate::controller::reconcile::Context;
 use crate::domain::grant::Account;
+use crate::domain::request::Place;
 use crate::domain::retry;
 use futures::StreamExt;
-use kube::core::ResourceExt;
+use kube::core::{DeserializeGuard, Resource, ResourceExt};
 use kube::runtime::controller::{self, Action, applier};
-use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::{ObjectRef, Store};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::convert::Infallible;
+use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -164,9 +166,7 @@ async fn resync(stores: &Stores, expiry: &Expiry, context: &Context) {
     let bindings = stores.bindings();
     let live: HashSet<String> = bindings.iter().map(|b| b.uid.clone()).collect();
     expiry.retain(&live);
-    let accesses = stores.accesses.state();
-    let known = accesses.iter().filter_map(|access| access.uid()).collect();
-    context.seats.retain(&known);
+    context.seats.retain(&stores.access_uids());
     for binding in bindings {
         expiry.watch(binding.clone());
         confirm(&binding, stores, expiry, context).await;
@@ -176,8 +176,8 @@ async fn resync(stores: &Stores, expiry: &Expiry, context: &Context) {
 /// Revokes a binding whose request or account is gone, also when that was heard of before the binding itself. An absence
 /// in a local copy is confirmed by a live read, since two watches can be of different age.
 async fn confirm(binding: &Binding, stores: &Stores, expiry: &Expiry, context: &Context) {
-    let known = |name: &String| stores.has_access(&binding.namespace, name, &binding.grant);
-    if !binding.access.as_ref().is_some_and(known) && orphaned(binding, context).await {
+    let known = |key: &AccessRef| stores.has_access(key, &binding.grant);
+    if !access_key(binding).as_ref().is_some_and(known) && orphaned(binding, context).await {
         expiry.revoke(Cause::Orphaned, |b| b.uid == binding.uid);
     }
     if !account_known(stores, binding) && account_changed(binding, context).await {
@@ -186,16 +186,23 @@ async fn confirm(binding: &Binding, stores: &Stores, expiry: &Expiry, context: &
 }
 
 async fn orphaned(binding: &Binding, context: &Context) -> bool {
-    let Some(name) = &binding.access else {
+    let Some(key) = access_key(binding) else {
         return true;
     };
-    match context.facts.access(&binding.namespace, name).await {
-        Ok(found) => found.and_then(|a| a.uid()).as_ref() != Some(&binding.grant),
+    match context.facts.access(&key).await {
+        Ok(found) => found.and_then(|a| a.uid).as_ref() != Some(&binding.grant),
         Err(error) => {
-            tracing::warn!(%error, "could not confirm that a WorkloadAccess is gone");
+            tracing::warn!(%error, "could not confirm that a request is gone");
             false
         }
     }
+}
+
+fn access_key(binding: &Binding) -> Option<AccessRef> {
+    Some(AccessRef {
+        place: binding.place.clone(),
+        name: binding.access.clone()?,
+    })
 }
 
 fn account_key(binding: &Binding) -> Option<Account> {
@@ -231,44 +238,76 @@ async fn account_changed(binding: &Binding, context: &Context) -> bool {
 /// Failures in a row, by request.
 type Failures = Arc<Mutex<HashMap<AccessRef, u32>>>;
 
-/// Runs passes; each request has its own pause after failures.
+/// Runs passes over the requests of both kinds.
 async fn reconcile_all(
-    passes: UnboundedReceiver<AccessRef>,
+    mut passes: UnboundedReceiver<AccessRef>,
     stores: &Arc<Stores>,
     context: &Arc<Context>,
     stop: CancellationToken,
 ) {
+    let (to_namespaced, namespaced) = unbounded_channel();
+    let (to_wide, wide) = unbounded_channel();
+    let sort = async {
+        while let Some(key) = passes.recv().await {
+            // A closed queue means that the process is stopping.
+            match key.place {
+                Place::Namespace(_) => drop(to_namespaced.send(key)),
+                Place::Cluster => drop(to_wide.send(key)),
+            }
+        }
+    };
+    tokio::join!(
+        sort,
+        reconcile_kind(namespaced, &stores.accesses, context, stop.clone()),
+        reconcile_kind(wide, &stores.wide_accesses, context, stop.clone()),
+    );
+}
+
+/// Runs passes over the requests of one kind; each request has its own pause after failures.
+async fn reconcile_kind<K>(
+    passes: UnboundedReceiver<AccessRef>,
+    store: &Store<DeserializeGuard<K>>,
+    context: &Arc<Context>,
+    stop: CancellationToken,
+) where
+    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
+{
     let queue = futures::stream::unfold(passes, |mut passes| async move {
-        passes
-            .recv()
-            .await
-            .map(|key| (Ok::<_, Infallible>(key), passes))
+        let key = passes.recv().await?;
+        Some((Ok::<_, Infallible>(key.object_ref()), passes))
     });
     let queue = Box::pin(queue.take_until(stop.cancelled_owned()));
     let failures: Failures = Arc::default();
     let failed = Arc::clone(&failures);
-    let on_error = move |object: Arc<GuardedAccess>, error: &Error, context: Arc<Context>| {
+    let on_error = move |object: Arc<DeserializeGuard<K>>, error: &Error, context: Arc<Context>| {
         context.metrics.error(error.category());
         let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = failed.entry(ObjectRef::from_obj(&*object)).or_insert(0);
+        let count = failed.entry(AccessRef::of(&*object)).or_insert(0);
         *count = count.saturating_add(1);
         Action::requeue(retry::pause(*count))
     };
     let config = controller::Config::default().concurrency(CONCURRENCY);
     applier(
-        |object, context| Box::pin(timed(object, context)),
+        |object: Arc<DeserializeGuard<K>>, context| {
+            let (key, uid) = (AccessRef::of(&*object), object.uid());
+            Box::pin(timed(key, uid, context))
+        },
         on_error,
         Arc::clone(context),
-        stores.accesses.clone(),
+        store.clone(),
         queue,
         config,
     )
     .for_each(|result| {
         match result {
-            Ok((key, _)) => forget_failures(&failures, &key.name, key.namespace.as_deref()),
+            Ok((key, _)) => forget_failures(&failures, key),
             // The queue may hold the key of an object that is gone by now.
             Err(controller::Error::ObjectNotFound(key)) => {
-                forget_failures(&failures, &key.name, key.namespace.as_deref());
+                let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
+                failures.remove(&AccessRef {
+                    place: Place::of(key.namespace),
+                    name: key.name,
+                });
             }
             Err(error) => tracing::warn!(error = %chain(&error), "pass failed; trying again"),
         }
@@ -277,16 +316,22 @@ async fn reconcile_all(
     .await;
 }
 
-fn forget_failures(failures: &Failures, name: &str, namespace: Option<&str>) {
-    let key = ObjectRef::new(name).within(namespace.unwrap_or_default());
+fn forget_failures<K: Resource<DynamicType = ()>>(failures: &Failures, key: ObjectRef<K>) {
     let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
-    failures.remove(&key);
+    failures.remove(&AccessRef {
+        place: Place::of(key.namespace),
+        name: key.name,
+    });
 }
 
-async fn timed(object: Arc<GuardedAccess>, context: Arc<Context>) -> Result<Action, Error> {
+async fn timed(
+    key: AccessRef,
+    uid: Option<String>,
+    context: Arc<Context>,
+) -> Result<Action, Error> {
     let began = Instant::now();
     let metrics = Arc::clone(&context.metrics);
-    let result = reconcile::reconcile(object, context).await;
+    let result = reconcile::reconcile(key, uid, context).await;
     let word = if result.is_ok() { "ok" } else { "error" };
     metrics.reconcile(word, began.elapsed());
     result

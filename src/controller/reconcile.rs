@@ -1,18 +1,20 @@
 //! One pass over one request: guard, facts, judge, plan and apply, status.
 
 use crate::api::names;
-use crate::api::workload_access::{EndReason, WorkloadAccess};
+use crate::api::workload_access::EndReason;
 use crate::clock::Clock;
 use crate::cluster::events::Events;
 use crate::cluster::facts::{Asked, FactReader};
-use crate::cluster::stores::GuardedAccess;
+use crate::cluster::stores::AccessRef;
 use crate::cluster::{apply, status as status_writer};
 use crate::controller::error::Error;
 use crate::controller::seats::Seats;
+use crate::domain::admit;
 use crate::domain::grant::Grant;
 use crate::domain::judge::{Approved, NotYet, Verdict};
-use crate::domain::plan::{self, Observed};
+use crate::domain::plan::{self, Observed, Plan};
 use crate::domain::receipt::{Claims, Keys};
+use crate::domain::request::{Access, AccessRequest, Place};
 use crate::domain::status::{self, Outcome};
 use crate::domain::violation::{Problem, Violation};
 use crate::ops::metrics::Metrics;
@@ -34,6 +36,8 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     /// Facts.
     pub facts: FactReader,
+    /// Whether rights in the whole cluster are granted.
+    pub cluster_grants: bool,
     /// Receipt keys; absent until they are loaded.
     pub keys: Arc<RwLock<Option<Keys>>>,
     /// Places per account.
@@ -44,13 +48,17 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
 }
 
-/// One pass over the request that `cached` is a copy of.
-pub async fn reconcile(cached: Arc<GuardedAccess>, ctx: Arc<Context>) -> Result<Action, Error> {
-    let Some((object, observed)) = read(&cached, &ctx).await? else {
+/// One pass over the request with this key and UID.
+pub async fn reconcile(
+    key: AccessRef,
+    uid: Option<String>,
+    ctx: Arc<Context>,
+) -> Result<Action, Error> {
+    let Some((object, observed)) = read(&key, uid.as_ref(), &ctx).await? else {
         return Ok(Action::await_change());
     };
-    let uid = object.uid().unwrap_or_default();
-    let taken = observed.foreign(&uid).map(name_taken);
+    let uid = uid.unwrap_or_default();
+    let taken = observed.foreign(&key.place, &uid).map(name_taken);
     let observed = observed.ours(&uid);
     let now = ctx.clock.now();
     let guarded = match taken {
@@ -76,25 +84,24 @@ pub async fn reconcile(cached: Arc<GuardedAccess>, ctx: Arc<Context>) -> Result<
 
 /// Reads the request and what was made for it, live: a cache that is behind could start an ended grant again.
 async fn read(
-    cached: &GuardedAccess,
+    key: &AccessRef,
+    uid: Option<&String>,
     ctx: &Context,
-) -> Result<Option<(WorkloadAccess, Observed)>, Error> {
-    let namespace = cached.namespace().unwrap_or_default();
-    let made = names::made_object_name(&cached.name_any(), &cached.uid().unwrap_or_default());
-    let name = cached.name_any();
-    let (object, observed) = futures::try_join!(
-        ctx.facts.access(&namespace, &name),
-        ctx.facts.observe(&namespace, &made),
-    )
-    .map_err(Error::Facts)?;
-    match object.map(|o| (o.uid(), o.0)) {
-        // Deleted, or another object of the same name by now: its own event brings it here.
-        None => Ok(None),
-        Some((uid, _)) if uid != cached.uid() => Ok(None),
-        Some((_, Ok(object))) => Ok(Some((object, observed))),
-        Some((_, Err(invalid))) => {
-            tracing::error!(namespace, name = cached.name_any(), error = %invalid.error, "undecodable; revoking");
-            revoke_blindly(&namespace, made, &observed, ctx).await?;
+) -> Result<Option<(Access, Observed)>, Error> {
+    let made = names::made_object_name(&key.name, uid.map_or("", String::as_str));
+    let (found, observed) =
+        futures::try_join!(ctx.facts.access(key), ctx.facts.observe(&key.place, &made),)
+            .map_err(Error::Facts)?;
+    // Deleted, or another object of the same name by now: its own event brings it here.
+    let Some(found) = found.filter(|found| found.uid.as_ref() == uid) else {
+        return Ok(None);
+    };
+    match found.object {
+        Ok(object) => Ok(Some((object, observed))),
+        Err(error) => {
+            let namespace = key.place.namespace();
+            tracing::error!(namespace, name = key.name, error, "undecodable; revoking");
+            revoke_blindly(&key.place, made, &observed, ctx).await?;
             Ok(None)
         }
     }
@@ -102,7 +109,7 @@ async fn read(
 
 /// An object that no longer decodes has no status that could be written; its access still goes.
 async fn revoke_blindly(
-    namespace: &str,
+    place: &Place,
     name: String,
     observed: &Observed,
     ctx: &Context,
@@ -113,22 +120,27 @@ async fn revoke_blindly(
     }
     if let Some(uid) = observed.job.as_ref().and_then(ResourceExt::uid) {
         steps.push(plan::Step::DeleteJob(uid));
+    } else if let Some(uid) = observed.role.as_ref().and_then(ResourceExt::uid) {
+        steps.push(plan::Step::DeleteRole(uid));
     }
     let plan = plan::Plan {
-        namespace: namespace.to_owned(),
+        place: place.clone(),
         name,
         steps,
     };
     apply::end(&ctx.client, plan).await.map_err(Error::Apply)
 }
 
-/// Well formed, and vouched for by a receipt?
-fn guard(object: &WorkloadAccess, ctx: &Context) -> Result<(Grant, Claims), Vec<Violation>> {
+/// Well formed, vouched for by a receipt, and of a kind that is switched on?
+fn guard(object: &Access, ctx: &Context) -> Result<(Grant, Claims), Vec<Violation>> {
     let keys = ctx
         .keys
         .read()
         .unwrap_or_else(PoisonError::into_inner)
         .clone();
+    if !ctx.cluster_grants && object.view().place() == Place::Cluster {
+        return Err(vec![admit::cluster_grants_are_off()]);
+    }
     let keys = keys.ok_or_else(|| receipt_violation("cannot be checked yet: Stint has no keys"))?;
     let claims = keys
         .verify_object(object)
@@ -160,7 +172,7 @@ fn name_taken(kind: &'static str) -> Violation {
 }
 
 async fn verdict(
-    object: &WorkloadAccess,
+    object: &Access,
     grant: &Grant,
     claims: &Claims,
     observed: &Observed,
@@ -181,12 +193,14 @@ async fn verdict(
 }
 
 /// A request that does not pass the guard: never granted, and over if it was granted before.
-fn turned_away(object: &WorkloadAccess, observed: &Observed, wrong: Vec<Violation>) -> Verdict {
-    let status = object.status.clone().unwrap_or_default();
-    match (status.end_reason, observed.live(&status)) {
+fn turned_away(object: &Access, observed: &Observed, wrong: Vec<Violation>) -> Verdict {
+    let view = object.view();
+    let place = view.place();
+    let status = view.status.cloned().unwrap_or_default();
+    match (status.end_reason, observed.live(&place, &status)) {
         (Some(reason), _) => Verdict::Over {
             reason,
-            why: "ended before; create another WorkloadAccess for more".into(),
+            why: format!("ended before; create another {} for more", place.kind()),
         },
         (None, Some(_)) => Verdict::Over {
             reason: EndReason::Revoked,
@@ -197,7 +211,7 @@ fn turned_away(object: &WorkloadAccess, observed: &Observed, wrong: Vec<Violatio
 }
 
 struct Pass<'a> {
-    object: &'a WorkloadAccess,
+    object: &'a Access,
     observed: &'a Observed,
     requested_by: Option<String>,
     ctx: &'a Context,
@@ -248,25 +262,31 @@ impl Pass<'_> {
     }
 
     async fn end(&self, reason: EndReason, why: &str) -> Result<Action, Error> {
-        let plan = plan::end(self.object, self.observed);
+        let mut plan = plan::end(self.object, self.observed);
+        let after_status = plan.take_record();
         if !plan.steps.is_empty() {
-            apply::end(&self.ctx.client, plan)
-                .await
-                .map_err(Error::Apply)?;
+            self.take_away(plan).await?;
             self.ctx.metrics.revoked(reason.as_str());
         }
         // Written once: what an ended grant says about its end stays as it was.
-        let told = self.object.status.as_ref().and_then(|s| s.end_reason);
+        let told = self.object.view().status.and_then(|s| s.end_reason);
         if reason != EndReason::Deleted && told.is_none() {
             self.report(&Outcome::Ended(reason, why)).await?;
         }
+        self.take_away(after_status).await?;
         Ok(Action::await_change())
+    }
+
+    async fn take_away(&self, plan: Plan) -> Result<(), Error> {
+        let ended = apply::end(&self.ctx.client, plan).await;
+        ended.map_err(Error::Apply)
     }
 
     /// Writes the status if it changed, and an Event if the request now stands elsewhere.
     async fn report(&self, outcome: &Outcome<'_>) -> Result<(), Error> {
-        let old = self.object.status.clone().unwrap_or_default();
-        let generation = self.object.metadata.generation;
+        let view = self.object.view();
+        let old = view.status.cloned().unwrap_or_default();
+        let generation = view.meta.generation;
         let by = self.requested_by.as_deref();
         let new = status::next(&old, generation, by, outcome, self.now);
         let wrote = status_writer::write(&self.ctx.client, self.object, &new).await;
@@ -287,7 +307,7 @@ impl Pass<'_> {
     }
 
     fn look_again(&self, until: Option<Timestamp>, why: &NotYet) -> Action {
-        tracing::debug!(name = self.object.name_any(), ?why, "waiting");
+        tracing::debug!(name = self.object.view().meta.name, ?why, "waiting");
         let left = until.map(|t| t.duration_since(self.ctx.clock.now()));
         let left = left.map(|d| Duration::try_from(d).unwrap_or(Duration::ZERO));
         Action::requeue(left.map_or(LOOK_AGAIN, |d| d.min(LOOK_AGAIN)))

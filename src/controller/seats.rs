@@ -7,6 +7,7 @@ use crate::domain::facts::{Facts, Held};
 use crate::domain::grant::Grant;
 use crate::domain::judge::{Approved, Verdict, judge};
 use crate::domain::patterns::Patterns;
+use crate::domain::request::Place;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -20,7 +21,7 @@ pub struct Seats {
 /// What one of these grants gives.
 #[derive(Debug)]
 struct Seat {
-    namespace: String,
+    place: Place,
     name: String,
     patterns: Patterns,
     policy: String,
@@ -30,7 +31,7 @@ struct Seat {
 impl Seat {
     fn of(approved: &Approved) -> Self {
         Self {
-            namespace: approved.grant().namespace().to_owned(),
+            place: approved.grant().place().clone(),
             name: approved.grant().name().to_owned(),
             patterns: approved.patterns(),
             policy: approved.policy().name.clone(),
@@ -57,7 +58,7 @@ impl Seats {
         let mut all: BTreeSet<&str> = others.iter().map(|b| b.grant.as_str()).collect();
         for (uid, seat) in &seats {
             all.insert(uid);
-            add_seat(facts, seat, grant.namespace());
+            add_seat(facts, seat, grant.place());
         }
         facts.active_others = all.len();
         let verdict = judge(grant, facts, now);
@@ -101,11 +102,12 @@ impl Seats {
     }
 }
 
-fn add_seat(facts: &mut Facts, seat: &Seat, namespace: &str) {
+/// What holds in the whole cluster holds in each namespace too, and not the other way.
+fn add_seat(facts: &mut Facts, seat: &Seat, place: &Place) {
     facts.goes_on_since(&seat.policy, seat.held_since);
-    if seat.namespace == namespace {
+    if seat.place == *place || seat.place == Place::Cluster {
         facts.held.push(Held {
-            by: format!("WorkloadAccess '{}'", seat.name),
+            by: format!("{} '{}'", seat.place.kind(), seat.name),
             patterns: seat.patterns,
         });
     }

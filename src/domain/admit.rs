@@ -19,7 +19,7 @@ pub struct Ask<'a> {
     pub account: &'a Account,
     /// Labels of the account.
     pub account_labels: &'a Labels,
-    /// Namespace of the request.
+    /// The namespace that policies select by: of the request, or for the whole cluster, of the account.
     pub namespace: &'a str,
     /// Where the rules come from.
     pub source: &'a Source,
@@ -58,6 +58,13 @@ pub struct Combined {
     pub with: Vec<String>,
 }
 
+/// Why no ClusterWorkloadAccess is granted in this installation.
+pub fn cluster_grants_are_off() -> Violation {
+    let message = "is switched off in this installation; the chart value `clusterGrants.enabled` switches it on";
+    Violation::new("WA-NOT-ALLOWED", "kind", Problem::Forbidden, message)
+        .found("ClusterWorkloadAccess")
+}
+
 impl Policy {
     /// Every reason why this policy does not admit the request; empty means that it does.
     pub fn refusals(&self, ask: &Ask<'_>) -> Vec<Violation> {
@@ -66,6 +73,7 @@ impl Policy {
             let message = "is suspended; ask its owners or use another policy";
             wrong.push(self.violation("WA-SUSPENDED", "spec", message));
         }
+        self.whole_cluster(ask, &mut wrong);
         self.account(ask, &mut wrong);
         self.covered(ask, &mut wrong);
         self.accepted(ask, &mut wrong);
@@ -76,6 +84,14 @@ impl Policy {
         self.places(ask, &mut wrong);
         self.conditions(ask, &mut wrong);
         wrong
+    }
+
+    fn whole_cluster(&self, ask: &Ask<'_>, wrong: &mut Vec<Violation>) {
+        if ask.scope == Scope::Cluster && !self.cluster {
+            let message = "allows nothing in the whole cluster; ask for a WorkloadAccess in the namespace, or for `allow.cluster: true`";
+            let violation = self.violation("WA-NOT-ALLOWED", "kind", message);
+            wrong.push(violation.found("ClusterWorkloadAccess"));
+        }
     }
 
     fn account(&self, ask: &Ask<'_>, wrong: &mut Vec<Violation>) {

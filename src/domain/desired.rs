@@ -1,10 +1,13 @@
-//! What an approved grant looks like in the cluster: a deadline Job, a Role and a RoleBinding.
+//! What an approved grant looks like in the cluster: a deadline Job, a Role and a RoleBinding; for the whole cluster a
+//! ClusterRole and a ClusterRoleBinding alone.
 //!
 //! Kubernetes has no TTL on RoleBindings, but it has one on Jobs, and garbage collection follows owners. The Job never
 //! runs a pod; when its deadline passes, the control plane fails it, deletes it, and then deletes what it owns.
 
 use crate::api::names;
+use crate::api::workload_access::SourceStamp;
 use crate::domain::judge::Approved;
+use crate::domain::request::Place;
 use crate::domain::rules::Rule;
 use crate::domain::window::DEADLINE_GRACE;
 use jiff::{SignedDuration, Timestamp};
@@ -28,30 +31,15 @@ pub fn active_deadline_seconds(start: Timestamp, not_after: Timestamp) -> i64 {
     whole.max(1)
 }
 
-/// The name shared by the three objects.
+/// The name shared by the objects.
 pub fn name(approved: &Approved) -> String {
     names::made_object_name(approved.grant().name(), approved.grant().uid())
 }
 
 /// The deadline Job, owned by the WorkloadAccess, its deadline counted from `now`.
 pub fn job(approved: &Approved, now: Timestamp) -> Job {
-    let grant = approved.grant();
-    let owner = OwnerReference {
-        api_version: "stint.dev/v1alpha1".into(),
-        kind: "WorkloadAccess".into(),
-        name: grant.name().into(),
-        uid: grant.uid().into(),
-        controller: Some(true),
-        block_owner_deletion: None,
-    };
-    let mut metadata = metadata(approved, owner);
-    let annotations = metadata.annotations.get_or_insert_default();
-    annotations.insert(names::RULES_HASH.into(), approved.rules_hash().into());
-    // A struct of strings and booleans cannot fail to serialise.
-    let source = approved
-        .source()
-        .and_then(|s| serde_json::to_string(s).ok());
-    annotations.extend(source.map(|text| (names::SOURCE.to_owned(), text)));
+    let mut metadata = metadata(approved, request_owner(approved));
+    record(approved, &mut metadata);
     Job {
         metadata,
         spec: Some(JobSpec {
@@ -104,22 +92,26 @@ fn idle_pod() -> PodTemplateSpec {
 }
 
 /// The Role with exactly the granted rules, owned by the Job and nothing else: an object with two owners outlives the
-/// first.
-pub fn role(approved: &Approved, job_uid: &str) -> Role {
+/// first. For the whole cluster a ClusterRole in the same shape, owned by the request, since a Job cannot own it; it is
+/// made first and goes last, so it carries the record that the Job carries otherwise.
+pub fn role(approved: &Approved, job_uid: Option<&str>) -> Role {
     Role {
-        metadata: metadata(approved, job_owner(approved, job_uid)),
+        metadata: owned_metadata(approved, job_uid),
         rules: Some(approved.rules().iter().map(PolicyRule::from).collect()),
     }
 }
 
-/// The RoleBinding of exactly one account, owned by the Job and nothing else.
-pub fn role_binding(approved: &Approved, job_uid: &str) -> RoleBinding {
+/// The RoleBinding of exactly one account, with the owner of its Role.
+pub fn role_binding(approved: &Approved, job_uid: Option<&str>) -> RoleBinding {
     let account = approved.grant().account();
     RoleBinding {
-        metadata: metadata(approved, job_owner(approved, job_uid)),
+        metadata: owned_metadata(approved, job_uid),
         role_ref: RoleRef {
             api_group: Some("rbac.authorization.k8s.io".into()),
-            kind: "Role".into(),
+            kind: match approved.grant().place() {
+                Place::Namespace(_) => "Role".into(),
+                Place::Cluster => "ClusterRole".into(),
+            },
             name: name(approved),
         },
         subjects: Some(vec![Subject {
@@ -128,6 +120,29 @@ pub fn role_binding(approved: &Approved, job_uid: &str) -> RoleBinding {
             name: account.name.clone(),
             namespace: Some(account.namespace.clone()),
         }]),
+    }
+}
+
+fn owned_metadata(approved: &Approved, job_uid: Option<&str>) -> ObjectMeta {
+    match approved.grant().place() {
+        Place::Namespace(_) => metadata(approved, job_owner(approved, job_uid.unwrap_or_default())),
+        Place::Cluster => {
+            let mut metadata = metadata(approved, request_owner(approved));
+            record(approved, &mut metadata);
+            metadata
+        }
+    }
+}
+
+fn request_owner(approved: &Approved) -> OwnerReference {
+    let grant = approved.grant();
+    OwnerReference {
+        api_version: "stint.dev/v1alpha1".into(),
+        kind: grant.place().kind().into(),
+        name: grant.name().into(),
+        uid: grant.uid().into(),
+        controller: Some(true),
+        block_owner_deletion: None,
     }
 }
 
@@ -142,6 +157,23 @@ fn job_owner(approved: &Approved, job_uid: &str) -> OwnerReference {
     }
 }
 
+/// What the record of a grant says beyond what every made object says (`plan::Observed::live` reads it).
+fn record(approved: &Approved, metadata: &mut ObjectMeta) {
+    let annotations = metadata.annotations.get_or_insert_default();
+    annotations.insert(names::RULES_HASH.into(), approved.rules_hash().into());
+    if approved.namespaced_only() {
+        annotations.insert(names::NAMESPACED_ONLY.into(), "true".into());
+    }
+    let then = |source: &SourceStamp| SourceStamp {
+        changed: false,
+        ..source.clone()
+    };
+    let source = approved.source().map(then);
+    // A struct of strings and booleans cannot fail to serialise.
+    let source = source.and_then(|s| serde_json::to_string(&s).ok());
+    annotations.extend(source.map(|text| (names::SOURCE.to_owned(), text)));
+}
+
 /// Labels and annotations are Stint's own; those of the WorkloadAccess are never copied down, since a GitOps tool would
 /// prune what carries its tracking label.
 fn metadata(approved: &Approved, owner: OwnerReference) -> ObjectMeta {
@@ -152,7 +184,7 @@ fn metadata(approved: &Approved, owner: OwnerReference) -> ObjectMeta {
     };
     ObjectMeta {
         name: Some(name(approved)),
-        namespace: Some(grant.namespace().into()),
+        namespace: grant.place().namespace().map(str::to_owned),
         labels: Some(text(&[
             (names::GRANT, grant.uid().into()),
             (names::MANAGED_BY, names::MANAGER.into()),

@@ -18,7 +18,7 @@ pub struct Facts {
     pub requester: Requester,
     /// When they asked, by the receipt.
     pub requested_at: Timestamp,
-    /// Labels of the namespace of the request.
+    /// Labels of the namespace that policies select by (`Grant::home`).
     pub namespace_labels: Labels,
     /// Whether the namespace is one of the cluster's or Stint's own.
     pub privileged_namespace: bool,
@@ -36,7 +36,7 @@ pub struct Facts {
     pub ceiling: Option<Arc<Ceiling>>,
     /// What the API server serves. Without it, as in a tool that asks no cluster, nothing is said about that.
     pub served: Option<Arc<Served>>,
-    /// What the account holds in the namespace beside this grant.
+    /// What the account holds beside this grant where it would hold.
     pub held: Vec<Held>,
     /// Other live grants of the account.
     pub active_others: usize,
@@ -100,7 +100,7 @@ pub struct Role {
     pub made_by_stint: bool,
 }
 
-/// A grant that was activated: what its deadline Job records, and whether its binding is in place.
+/// A grant that was activated: what the record of it says, and whether its binding is in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Live {
     /// When it became active.
@@ -117,6 +117,8 @@ pub struct Live {
     pub held_since: Timestamp,
     /// The role that the rules were copied from, as it was.
     pub source: Option<SourceStamp>,
+    /// Whether everything granted lives in namespaces; recorded for grants in the whole cluster alone.
+    pub namespaced_only: bool,
     /// Somebody removed what was in place.
     pub taken_away: bool,
 }

@@ -1,13 +1,13 @@
-//! The parsed form of a `WorkloadAccess`. `Grant::parse` is the only parser: webhook, controller and tools call it.
+//! The parsed form of a request. `Grant::parse` is the only parser: webhook, controller and tools call it.
 
-use crate::api::workload_access::{RoleReference, WorkloadAccess, WorkloadAccessSpec};
+use crate::api::workload_access::{RoleKind, RoleReference, WorkloadAccessSpec};
 use crate::domain::catalogue::{self, Scope};
 use crate::domain::hygiene;
+use crate::domain::request::{AccessRequest, Place, Spec, SpecRef, Terms};
 use crate::domain::rules::Rule;
 use crate::domain::violation::{Problem, Violation};
 use crate::domain::window;
 use jiff::{SignedDuration, Timestamp};
-use std::borrow::Cow;
 use std::sync::Arc;
 
 /// The account that a grant is for.
@@ -61,7 +61,7 @@ pub enum End {
 /// A well-formed request. Made only by [`Grant::parse`].
 #[derive(Clone, Debug)]
 pub struct Grant {
-    namespace: String,
+    place: Place,
     name: String,
     uid: String,
     account: Account,
@@ -72,25 +72,25 @@ pub struct Grant {
     ticket: Option<String>,
     revoked: bool,
     deleting: bool,
-    spec: Arc<WorkloadAccessSpec>,
+    spec: Arc<Spec>,
 }
 
 impl Grant {
     /// Parses an object, or says everything that is wrong with it alone.
-    pub fn parse(object: &WorkloadAccess) -> Result<Self, Vec<Violation>> {
+    pub fn parse(object: &impl AccessRequest) -> Result<Self, Vec<Violation>> {
         let mut wrong = Vec::new();
-        let spec = &object.spec;
+        let view = object.view();
         // Before anything is copied: what is far too large is not worth a closer look.
-        let rules = spec.rules.as_ref().map_or(0, Vec::len);
-        if let Some(violation) = hygiene::too_many_rules("spec.rules", rules) {
+        if let Some(violation) = hygiene::too_many_rules("spec.rules", view.spec.count()) {
             return Err(vec![violation]);
         }
-        let namespace = object.metadata.namespace.clone().unwrap_or_default();
-        let account = account(spec, &namespace, &mut wrong);
-        let source = source(spec, &mut wrong);
-        let not_before = optional_instant("spec.notBefore", &spec.not_before, &mut wrong);
-        let end = end(spec, &mut wrong);
-        reason(spec, &mut wrong);
+        let place = view.place();
+        let terms = view.spec.terms();
+        let account = account(&terms, &place, &mut wrong);
+        let source = source(view.spec, &place, &mut wrong);
+        let not_before = optional_instant("spec.notBefore", terms.not_before, &mut wrong);
+        let end = end(&terms, &mut wrong);
+        reason(&terms, &mut wrong);
         if let (Some(from), Some(End::At(until))) = (not_before, end)
             && from >= until
         {
@@ -103,46 +103,50 @@ impl Grant {
         }
         match (source, end, wrong.is_empty()) {
             (Some(source), Some(end), true) => Ok(Self {
-                name: object.metadata.name.clone().unwrap_or_default(),
-                uid: object.metadata.uid.clone().unwrap_or_default(),
-                namespace,
+                name: view.meta.name.clone().unwrap_or_default(),
+                uid: view.meta.uid.clone().unwrap_or_default(),
+                place,
                 account,
-                account_uid: spec.service_account_ref.uid.clone(),
+                account_uid: terms.account.uid.clone(),
                 source: Arc::new(source),
                 not_before,
                 end,
-                ticket: spec.ticket.clone(),
-                revoked: spec.revoked.unwrap_or(false),
-                deleting: object.metadata.deletion_timestamp.is_some(),
-                spec: Arc::new(spec.clone()),
+                ticket: terms.ticket.map(str::to_owned),
+                revoked: terms.revoked,
+                deleting: view.meta.deletion_timestamp.is_some(),
+                spec: Arc::new(view.spec.to_owned()),
             }),
             (source, _, _) => {
                 // The judge will not see this request, so its inline rules are held against the catalogue here:
                 // a requester learns everything at once.
                 if let Some(Source::Rules(rules)) = source {
-                    wrong.extend(catalogue::violations(
-                        &rules,
-                        "spec.rules",
-                        true,
-                        Scope::Namespace(&namespace),
-                    ));
+                    let scope = match &place {
+                        Place::Namespace(name) => Scope::Namespace(name),
+                        Place::Cluster => Scope::Cluster,
+                    };
+                    wrong.extend(catalogue::violations(&rules, "spec.rules", true, scope));
                 }
                 Err(wrong)
             }
         }
     }
 
-    /// Namespace of the request and of everything made for it.
-    pub fn namespace(&self) -> &str {
-        &self.namespace
+    /// Where the rights would hold, and where everything made for them lives.
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
-    /// Name of the WorkloadAccess.
+    /// The namespace whose labels policies select by: of the request, or for the whole cluster, of the account.
+    pub fn home(&self) -> &str {
+        self.place.namespace().unwrap_or(&self.account.namespace)
+    }
+
+    /// Name of the request.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// UID of the WorkloadAccess; empty only while the API server has not assigned one.
+    /// UID of the request; empty only while the API server has not assigned one.
     pub fn uid(&self) -> &str {
         &self.uid
     }
@@ -173,7 +177,7 @@ impl Grant {
     }
 
     /// The spec as it was written.
-    pub fn spec(&self) -> &WorkloadAccessSpec {
+    pub fn spec(&self) -> &Spec {
         &self.spec
     }
 
@@ -193,23 +197,13 @@ impl Grant {
     }
 }
 
-/// Hash of what a receipt vouches for: the spec without `revoked`, which may change afterwards. `sha256:<hex>`.
+/// Hash of what a receipt vouches for (see [`SpecRef::hash`]).
 pub fn spec_hash(spec: &WorkloadAccessSpec) -> String {
-    let vouched = match spec.revoked {
-        Some(_) => Cow::Owned(WorkloadAccessSpec {
-            revoked: None,
-            ..spec.clone()
-        }),
-        None => Cow::Borrowed(spec),
-    };
-    // One text for one spec: there are no maps in it, fields come in the order of the type, absent ones not at all. A struct
-    // of strings and lists cannot fail to serialise.
-    let text = serde_json::to_vec(&vouched).unwrap_or_default();
-    crate::domain::receipt::sha256(&text)
+    SpecRef::Namespaced(spec).hash()
 }
 
-fn account(spec: &WorkloadAccessSpec, namespace: &str, wrong: &mut Vec<Violation>) -> Account {
-    let reference = &spec.service_account_ref;
+fn account(terms: &Terms<'_>, place: &Place, wrong: &mut Vec<Violation>) -> Account {
+    let reference = terms.account;
     if reference.name == "default" {
         wrong.push(
             Violation::new(
@@ -220,6 +214,14 @@ fn account(spec: &WorkloadAccessSpec, namespace: &str, wrong: &mut Vec<Violation
             )
             .found("default"),
         );
+    }
+    if reference.namespace.is_none() && *place == Place::Cluster {
+        wrong.push(Violation::new(
+            "WA-NAME",
+            "spec.serviceAccountRef.namespace",
+            Problem::Required,
+            "must set `namespace`: a ClusterWorkloadAccess has none of its own",
+        ));
     }
     let names = [Some(&reference.name), reference.namespace.as_ref()];
     for (name, field) in names.into_iter().zip(["name", "namespace"]) {
@@ -237,11 +239,9 @@ fn account(spec: &WorkloadAccessSpec, namespace: &str, wrong: &mut Vec<Violation
             );
         }
     }
+    let own = || place.namespace().unwrap_or_default().to_owned();
     Account {
-        namespace: reference
-            .namespace
-            .clone()
-            .unwrap_or_else(|| namespace.to_owned()),
+        namespace: reference.namespace.clone().unwrap_or_else(own),
         name: reference.name.clone(),
     }
 }
@@ -257,14 +257,22 @@ fn is_dns_subdomain(name: &str) -> bool {
         && inner(bytes[bytes.len() - 1])
 }
 
-fn source(spec: &WorkloadAccessSpec, wrong: &mut Vec<Violation>) -> Option<Source> {
-    match (&spec.rules, &spec.role_ref) {
+fn source(spec: SpecRef<'_>, place: &Place, wrong: &mut Vec<Violation>) -> Option<Source> {
+    match (spec.rules(), spec.terms().role_ref) {
         (Some(rules), None) => {
-            let rules: Vec<Rule> = rules.iter().map(Rule::from).collect();
             complete(&rules, wrong);
             Some(Source::Rules(rules))
         }
-        (None, Some(role)) => Some(Source::Role(role.clone())),
+        (None, Some(role)) => {
+            if role.kind == RoleKind::Role && *place == Place::Cluster {
+                let message = "must be a ClusterRole: a ClusterWorkloadAccess has no namespace";
+                let path = "spec.roleRef.kind";
+                wrong.push(
+                    Violation::new("WA-RULES", path, Problem::Invalid, message).found("Role"),
+                );
+            }
+            Some(Source::Role(role.clone()))
+        }
         (both, _) => {
             wrong.push(Violation::new(
                 "WA-RULES",
@@ -281,7 +289,8 @@ fn source(spec: &WorkloadAccessSpec, wrong: &mut Vec<Violation>) -> Option<Sourc
     }
 }
 
-/// A rule without verbs, groups or resources grants nothing and would count as covered by anything (RBAC `Covers`).
+/// A rule without verbs, groups or resources grants nothing and would count as covered by anything (RBAC `Covers`). One of
+/// URL paths has verbs and nothing else, as the API server wants it.
 fn complete(rules: &[Rule], wrong: &mut Vec<Violation>) {
     let missing = |path: String, what: &str| {
         let message = format!("must list at least one {what}");
@@ -291,23 +300,58 @@ fn complete(rules: &[Rule], wrong: &mut Vec<Violation>) {
         wrong.push(missing("spec.rules".into(), "rule"));
     }
     for (i, rule) in rules.iter().enumerate() {
+        let of_urls = !rule.non_resource_urls.is_empty();
         let lists = [
-            (rule.api_groups.is_empty(), "apiGroups", "API group"),
-            (rule.resources.is_empty(), "resources", "resource"),
+            (
+                !of_urls && rule.api_groups.is_empty(),
+                "apiGroups",
+                "API group",
+            ),
+            (
+                !of_urls && rule.resources.is_empty(),
+                "resources",
+                "resource",
+            ),
             (rule.verbs.is_empty(), "verbs", "verb"),
         ];
         for (_, field, what) in lists.iter().filter(|(empty, ..)| *empty) {
             wrong.push(missing(format!("spec.rules[{i}].{field}"), what));
+        }
+        if of_urls {
+            urls(rule, i, wrong);
+        }
+    }
+}
+
+fn urls(rule: &Rule, i: usize, wrong: &mut Vec<Violation>) {
+    let mut refuse = |path: String, message: &str, found: Option<&String>| {
+        let violation = Violation::new("WA-RULES", path, Problem::Invalid, message);
+        wrong.push(match found {
+            Some(found) => violation.found(found),
+            None => violation,
+        });
+    };
+    let on_resources = [&rule.api_groups, &rule.resources, &rule.resource_names];
+    if on_resources.iter().any(|list| !list.is_empty()) {
+        let message = "must list `apiGroups` and `resources`, or `nonResourceURLs` alone";
+        refuse(format!("spec.rules[{i}]"), message, None);
+    }
+    for (j, url) in rule.non_resource_urls.iter().enumerate() {
+        // What `*` means is the catalogue's to say.
+        if !url.starts_with('/') && !url.contains('*') {
+            let path = format!("spec.rules[{i}].nonResourceURLs[{j}]");
+            let message = "must list paths that begin with `/`; nothing matches this one";
+            refuse(path, message, Some(url));
         }
     }
 }
 
 fn optional_instant(
     path: &str,
-    text: &Option<String>,
+    text: Option<&str>,
     wrong: &mut Vec<Violation>,
 ) -> Option<Timestamp> {
-    match window::parse_instant(path, text.as_deref()?) {
+    match window::parse_instant(path, text?) {
         Ok(instant) => Some(instant),
         Err(violation) => {
             wrong.push(violation);
@@ -316,8 +360,8 @@ fn optional_instant(
     }
 }
 
-fn end(spec: &WorkloadAccessSpec, wrong: &mut Vec<Violation>) -> Option<End> {
-    let parsed = match (&spec.not_after, &spec.duration) {
+fn end(terms: &Terms<'_>, wrong: &mut Vec<Violation>) -> Option<End> {
+    let parsed = match (terms.not_after, terms.duration) {
         (Some(text), None) => window::parse_instant("spec.notAfter", text).map(End::At),
         (None, Some(text)) => window::parse_duration("spec.duration", text).map(End::After),
         (None, None) => Err(Violation::new(
@@ -357,8 +401,8 @@ fn end(spec: &WorkloadAccessSpec, wrong: &mut Vec<Violation>) -> Option<End> {
     }
 }
 
-fn reason(spec: &WorkloadAccessSpec, wrong: &mut Vec<Violation>) {
-    if spec.reason.trim().is_empty() {
+fn reason(terms: &Terms<'_>, wrong: &mut Vec<Violation>) {
+    if terms.reason.trim().is_empty() {
         wrong.push(Violation::new(
             "WA-NO-REASON",
             "spec.reason",

@@ -10,6 +10,7 @@ use crate::domain::grant::{End, Grant};
 use crate::domain::lifetime;
 use crate::domain::patterns::Patterns;
 use crate::domain::policy::{Labels, Policy, risk};
+use crate::domain::request::Place;
 use crate::domain::rules::{self, Rule};
 use crate::domain::source;
 use crate::domain::violation::{Problem, Violation, render_lines};
@@ -60,6 +61,7 @@ pub struct Approved {
     requested_by: String,
     held_since: Timestamp,
     source: Option<SourceStamp>,
+    namespaced_only: bool,
     patterns: Patterns,
     risk: Risk,
     findings: Vec<&'static str>,
@@ -111,6 +113,10 @@ impl Approved {
     pub fn source(&self) -> Option<&SourceStamp> {
         self.source.as_ref()
     }
+    /// Whether a grant in the whole cluster gives nothing that does not live in namespaces.
+    pub fn namespaced_only(&self) -> bool {
+        self.namespaced_only
+    }
     /// What the catalogue sees in the rules.
     pub fn patterns(&self) -> Patterns {
         self.patterns
@@ -158,7 +164,8 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
     if let Some(ceiling) = &facts.ceiling {
         beyond_ceiling(base, &rules, ceiling, &mut wrong);
     }
-    let found = assess(grant, facts, patterns, scope);
+    let namespaced_only = scope == Scope::Cluster && source::namespaced_only(facts, &rules);
+    let found = assess(grant, facts, patterns, namespaced_only, scope);
     let question = Question {
         rules: &rules,
         scope,
@@ -197,6 +204,7 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
         requested_by: facts.requester.username.clone(),
         held_since: lifetime::held_since(grant, facts, policy, now),
         source: source::stamp(grant, facts),
+        namespaced_only,
         patterns: found.patterns,
         risk: found.risk,
         warnings: found.warnings(),
@@ -213,10 +221,10 @@ fn not_ready(why: impl Into<String>) -> Verdict {
 
 /// Where the rules would hold.
 fn scope<'a>(grant: &'a Grant, facts: &Facts) -> Scope<'a> {
-    if facts.privileged_namespace {
-        Scope::PrivilegedNamespace(grant.namespace())
-    } else {
-        Scope::Namespace(grant.namespace())
+    match grant.place() {
+        Place::Cluster => Scope::Cluster,
+        Place::Namespace(name) if facts.privileged_namespace => Scope::PrivilegedNamespace(name),
+        Place::Namespace(name) => Scope::Namespace(name),
     }
 }
 
@@ -285,9 +293,18 @@ impl Assessment {
     }
 }
 
-fn assess(grant: &Grant, facts: &Facts, patterns: Patterns, scope: Scope<'_>) -> Assessment {
+fn assess(
+    grant: &Grant,
+    facts: &Facts,
+    patterns: Patterns,
+    namespaced_only: bool,
+    scope: Scope<'_>,
+) -> Assessment {
     let mut findings = catalogue::findings(patterns, scope);
-    if grant.account().namespace != grant.namespace()
+    if namespaced_only {
+        findings.extend(catalogue::finding("OB-W07", scope));
+    }
+    if grant.account().namespace != grant.home()
         && let Some(foreign) = catalogue::finding("OB-B06", scope)
     {
         // A policy accepts it by listing the namespace.
@@ -362,7 +379,7 @@ fn admitting_policy<'a>(
     let ask = Ask {
         account: grant.account(),
         account_labels,
-        namespace: grant.namespace(),
+        namespace: grant.home(),
         source: grant.source(),
         rules: question.rules,
         scope: question.scope,
@@ -408,18 +425,17 @@ fn admitting_policy<'a>(
 fn no_policy(grant: &Grant, facts: &Facts) -> Violation {
     let mut text = format!(
         "no AccessPolicy selects namespace '{}'; ask the security team for one",
-        grant.namespace()
+        grant.home()
     );
     if facts.broken_policies > 0 {
         let count = facts.broken_policies;
         text.push_str(&format!("; {count} cannot be read and so admit nothing"));
     }
-    Violation::new(
-        "WA-NO-POLICY",
-        "metadata.namespace",
-        Problem::Forbidden,
-        text,
-    )
+    let path = match grant.place() {
+        Place::Namespace(_) => "metadata.namespace",
+        Place::Cluster => "spec.serviceAccountRef.namespace",
+    };
+    Violation::new("WA-NO-POLICY", path, Problem::Forbidden, text)
 }
 
 /// A refusal; for a live grant, its end.

@@ -5,13 +5,14 @@ use crate::api::workload_access::EndReason;
 use crate::domain::facts::Facts;
 use crate::domain::grant::{End, Grant};
 use crate::domain::policy::Policy;
+use crate::domain::request::Place;
 use crate::domain::source;
 use crate::domain::violation::{Problem, Violation};
 use crate::domain::window;
 use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
 
-/// When access ends: as asked, and for a length from activation as the deadline Job recorded it then, never later than
+/// When access ends: as asked, and for a length from activation as the record of the grant says, never later than
 /// the receipt allows.
 pub(crate) fn not_after(grant: &Grant, facts: &Facts, now: Timestamp) -> Timestamp {
     match (grant.end(), &facts.live) {
@@ -40,14 +41,13 @@ pub(crate) fn over(
     now: Timestamp,
 ) -> Option<(EndReason, String)> {
     let end = |reason, why: &str| Some((reason, why.to_owned()));
+    let kind = grant.place().kind();
     if let Some(reason) = facts.ended {
-        return end(
-            reason,
-            "ended before; create another WorkloadAccess for more",
-        );
+        let why = format!("ended before; create another {kind} for more");
+        return end(reason, &why);
     }
     if grant.deleting() {
-        return end(EndReason::Deleted, "the WorkloadAccess was deleted");
+        return end(EndReason::Deleted, &format!("the {kind} was deleted"));
     }
     if grant.revoked() {
         return end(EndReason::Revoked, "`spec.revoked` was set");
@@ -58,7 +58,7 @@ pub(crate) fn over(
     }
     let Some(live) = &facts.live else {
         let until = pending_until(grant, facts);
-        let text = format!("was not activated by {until}; create another WorkloadAccess");
+        let text = format!("was not activated by {until}; create another {kind}");
         return (now >= until).then_some((EndReason::Expired, text));
     };
     match &facts.account {
@@ -91,7 +91,10 @@ pub(crate) fn over(
     if live.taken_away {
         return end(
             EndReason::Revoked,
-            "the RoleBinding or its deadline was deleted",
+            match grant.place() {
+                Place::Namespace(_) => "the RoleBinding or its deadline was deleted",
+                Place::Cluster => "the ClusterRoleBinding was deleted",
+            },
         );
     }
     None

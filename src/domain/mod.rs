@@ -16,6 +16,7 @@ pub mod patterns;
 pub mod plan;
 pub mod policy;
 pub mod receipt;
+pub mod request;
 pub mod retry;
 mod rights;
 pub mod rules;

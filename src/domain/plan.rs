@@ -2,20 +2,22 @@
 //! RoleBinding, deadline, so that access never exists without the one and never outlives the other.
 
 use crate::api::names;
-use crate::api::workload_access::{ObjectStamp, WorkloadAccess, WorkloadAccessStatus};
+use crate::api::workload_access::{ObjectStamp, WorkloadAccessStatus};
 use crate::domain::desired;
 use crate::domain::facts::Live;
 use crate::domain::judge::Approved;
+use crate::domain::request::{AccessRequest, Place};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::core::ResourceExt;
 
-/// The live objects of one grant, read from the API server by their name.
+/// The live objects of one grant, read from the API server by their name. A ClusterRole and a ClusterRoleBinding, the only
+/// objects of a grant in the whole cluster, are seen as a Role and a RoleBinding without namespace.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
-    /// The deadline.
+    /// The deadline; never there for the whole cluster.
     pub job: Option<Job>,
     /// The rules.
     pub role: Option<Role>,
@@ -35,7 +37,7 @@ pub enum Step {
         /// Seconds from the Job's start.
         seconds: i64,
     },
-    /// Create the Role; its owner's UID is known once the Job exists.
+    /// Create the Role; the UID of a Job that owns it is known once that exists.
     CreateRole,
     /// Replace the rules of the Role.
     ReplaceRole,
@@ -52,22 +54,36 @@ pub enum Step {
 /// Steps not yet carried out.
 #[derive(Debug)]
 pub struct Plan {
-    /// Namespace of every object.
-    pub namespace: String,
+    /// Where every object is.
+    pub place: Place,
     /// Name of every object.
     pub name: String,
     /// The steps, in order. Empty when nothing is to change.
     pub steps: Vec<Step>,
 }
 
+impl Plan {
+    /// Takes out what must come after the status says that the grant is over: in the whole cluster the ClusterRole is the last
+    /// record of it, and without record or status it could begin once more.
+    pub fn take_record(&mut self) -> Self {
+        let is_record =
+            |step: &mut Step| self.place == Place::Cluster && matches!(step, Step::DeleteRole(_));
+        Self {
+            place: self.place.clone(),
+            name: self.name.clone(),
+            steps: self.steps.extract_if(.., is_record).collect(),
+        }
+    }
+}
+
 /// What stands after the steps of a granting plan: status writers accept only this.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
-    /// The Job.
-    pub deadline: ObjectStamp,
-    /// The RoleBinding.
+    /// The Job; none for the whole cluster.
+    pub deadline: Option<ObjectStamp>,
+    /// The RoleBinding or ClusterRoleBinding.
     pub role_binding: ObjectStamp,
-    /// When the grant began: the creation of the Job, by the API server's clock.
+    /// When the grant began: the creation of the Job or else of the binding, by the API server's clock.
     pub since: Timestamp,
 }
 
@@ -81,11 +97,15 @@ impl Observed {
     }
 
     /// The kind of an object that carries the grant's name and not its label.
-    pub fn foreign(&self, grant_uid: &str) -> Option<&'static str> {
+    pub fn foreign(&self, place: &Place, grant_uid: &str) -> Option<&'static str> {
+        let (role, binding) = match place {
+            Place::Namespace(_) => ("Role", "RoleBinding"),
+            Place::Cluster => ("ClusterRole", "ClusterRoleBinding"),
+        };
         let found = [
             (self.job.as_ref().map(|o| &o.metadata), "Job"),
-            (self.role.as_ref().map(|o| &o.metadata), "Role"),
-            (self.binding.as_ref().map(|o| &o.metadata), "RoleBinding"),
+            (self.role.as_ref().map(|o| &o.metadata), role),
+            (self.binding.as_ref().map(|o| &o.metadata), binding),
         ];
         let foreign = |(meta, kind): (Option<&ObjectMeta>, &'static str)| {
             meta.filter(|m| !is_of(m, grant_uid)).map(|_| kind)
@@ -93,15 +113,16 @@ impl Observed {
         found.into_iter().find_map(foreign)
     }
 
-    /// What the deadline Job records about a grant that was activated. The status is heard only where it takes access
-    /// away: objects that are missing although it calls the grant activated were removed by somebody.
-    pub fn live(&self, status: &WorkloadAccessStatus) -> Option<Live> {
+    /// What is recorded about a grant that was activated. The status is heard only where it takes access away: objects
+    /// that are missing although it calls the grant activated were removed by somebody.
+    pub fn live(&self, place: &Place, status: &WorkloadAccessStatus) -> Option<Live> {
         let activated = status.activated_time.is_some();
-        if self.job.is_none() && self.binding.is_none() && !activated {
+        let record = self.record(place);
+        if record.is_none() && self.binding.is_none() && !activated {
             return None;
         }
-        let complete = self.job.is_some() && (self.binding.is_some() || !activated);
-        let recorded = self.job.as_ref().and_then(record);
+        let complete = record.is_some() && (self.binding.is_some() || !activated);
+        let recorded = record.and_then(recorded);
         Some(recorded.map_or_else(
             || unreadable(status),
             |live| Live {
@@ -110,6 +131,18 @@ impl Observed {
             },
         ))
     }
+
+    /// What the grant is recorded on: the Job. In the whole cluster the binding, and the ClusterRole, which is there before
+    /// the binding and after it.
+    fn record(&self, place: &Place) -> Option<&ObjectMeta> {
+        match place {
+            Place::Namespace(_) => self.job.as_ref().map(|job| &job.metadata),
+            Place::Cluster => {
+                let binding = self.binding.as_ref().map(|binding| &binding.metadata);
+                binding.or(self.role.as_ref().map(|role| &role.metadata))
+            }
+        }
+    }
 }
 
 fn is_of(meta: &ObjectMeta, grant_uid: &str) -> bool {
@@ -117,10 +150,10 @@ fn is_of(meta: &ObjectMeta, grant_uid: &str) -> bool {
     label.is_some_and(|l| l == grant_uid)
 }
 
-fn record(job: &Job) -> Option<Live> {
-    let annotations = job.annotations();
+fn recorded(meta: &ObjectMeta) -> Option<Live> {
+    let annotations = meta.annotations.as_ref()?;
     Some(Live {
-        since: job.creation_timestamp()?.0,
+        since: meta.creation_timestamp.as_ref()?.0,
         not_after: annotations.get(names::NOT_AFTER)?.parse().ok()?,
         account_uid: annotations.get(names::SERVICE_ACCOUNT_UID)?.clone(),
         policy: annotations.get(names::POLICY)?.clone(),
@@ -130,11 +163,12 @@ fn record(job: &Job) -> Option<Live> {
             Some(text) => Some(serde_json::from_str(text).ok()?),
             None => None,
         },
+        namespaced_only: annotations.contains_key(names::NAMESPACED_ONLY),
         taken_away: false,
     })
 }
 
-/// A grant whose deadline is gone or cannot be read is over.
+/// A grant whose record is gone or cannot be read is over.
 fn unreadable(status: &WorkloadAccessStatus) -> Live {
     Live {
         since: Timestamp::UNIX_EPOCH,
@@ -144,6 +178,7 @@ fn unreadable(status: &WorkloadAccessStatus) -> Live {
         rules_hash: String::new(),
         held_since: Timestamp::UNIX_EPOCH,
         source: None,
+        namespaced_only: false,
         taken_away: true,
     }
 }
@@ -151,31 +186,35 @@ fn unreadable(status: &WorkloadAccessStatus) -> Live {
 /// The steps that materialise an approved grant.
 pub fn grant(approved: &Approved, observed: &Observed, now: Timestamp) -> Plan {
     let mut steps = Vec::new();
+    let place = approved.grant().place();
     let job_uid = observed.job.as_ref().and_then(|job| job.uid());
-    match &observed.job {
-        None => steps.push(Step::CreateJob(Box::new(desired::job(approved, now)))),
-        Some(job) => steps.extend(set_deadline(approved, job)),
+    match (&observed.job, place) {
+        (_, Place::Cluster) => {}
+        (None, _) => steps.push(Step::CreateJob(Box::new(desired::job(approved, now)))),
+        (Some(job), _) => steps.extend(set_deadline(approved, job)),
     }
+    let wanted = desired::role(approved, job_uid.as_deref());
     match &observed.role {
         None => steps.push(Step::CreateRole),
-        Some(role) if !desired::same_rules(role, approved) || !owned(role, &job_uid) => {
+        Some(role) if !desired::same_rules(role, approved) || !same_owner(role, &wanted) => {
             steps.push(Step::ReplaceRole);
         }
         Some(_) => {}
     }
+    let wanted = desired::role_binding(approved, job_uid.as_deref());
     match &observed.binding {
         None => steps.push(Step::CreateBinding),
-        Some(binding) if !same_binding(binding, approved, &job_uid) => {
+        Some(binding) if !same_binding(binding, &wanted) => {
             steps.push(Step::DeleteBinding(binding.uid().unwrap_or_default()));
             steps.push(Step::CreateBinding);
         }
         Some(_) => {}
     }
-    plan(approved.grant().namespace(), desired::name(approved), steps)
+    plan(place.clone(), desired::name(approved), steps)
 }
 
 /// The steps that end a grant.
-pub fn end(object: &WorkloadAccess, observed: &Observed) -> Plan {
+pub fn end(object: &impl AccessRequest, observed: &Observed) -> Plan {
     let mut steps = Vec::new();
     if let Some(binding) = &observed.binding {
         steps.push(Step::DeleteBinding(binding.uid().unwrap_or_default()));
@@ -185,16 +224,14 @@ pub fn end(object: &WorkloadAccess, observed: &Observed) -> Plan {
         (None, Some(role)) => steps.push(Step::DeleteRole(role.uid().unwrap_or_default())),
         (None, None) => {}
     }
-    let name = names::made_object_name(&object.name_any(), &object.uid().unwrap_or_default());
-    plan(&object.namespace().unwrap_or_default(), name, steps)
+    let view = object.view();
+    let of = |field: &Option<String>| field.clone().unwrap_or_default();
+    let name = names::made_object_name(&of(&view.meta.name), &of(&view.meta.uid));
+    plan(view.place(), name, steps)
 }
 
-fn plan(namespace: &str, name: String, steps: Vec<Step>) -> Plan {
-    Plan {
-        namespace: namespace.to_owned(),
-        name,
-        steps,
-    }
+fn plan(place: Place, name: String, steps: Vec<Step>) -> Plan {
+    Plan { place, name, steps }
 }
 
 fn set_deadline(approved: &Approved, job: &Job) -> Option<Step> {
@@ -213,16 +250,16 @@ fn set_deadline(approved: &Approved, job: &Job) -> Option<Step> {
     })
 }
 
-fn owned(object: &impl ResourceExt, job_uid: &Option<String>) -> bool {
-    let owners = object.owner_references();
-    owners.len() == 1 && Some(&owners[0].uid) == job_uid.as_ref()
+fn same_owner(object: &impl ResourceExt, wanted: &impl ResourceExt) -> bool {
+    let (actual, wanted) = (object.owner_references(), wanted.owner_references());
+    let uid = |owners: &[OwnerReference]| owners.first().map(|owner| owner.uid.clone());
+    actual.len() == 1 && uid(actual) == uid(wanted)
 }
 
-fn same_binding(binding: &RoleBinding, approved: &Approved, job_uid: &Option<String>) -> bool {
-    let wanted = desired::role_binding(approved, job_uid.as_deref().unwrap_or_default());
+fn same_binding(binding: &RoleBinding, wanted: &RoleBinding) -> bool {
     binding.role_ref == wanted.role_ref
         && binding.subjects == wanted.subjects
-        && owned(binding, job_uid)
+        && same_owner(binding, wanted)
         && wanted
             .annotations()
             .iter()

@@ -39,6 +39,7 @@ pub struct Policy {
     pub(crate) account_names: Vec<String>,
     pub(crate) account_namespaces: Vec<String>,
     pub(crate) account_labels: Option<Selector>,
+    pub(crate) cluster: bool,
     pub(crate) rules: Vec<Rule>,
     pub(crate) envelope: Ceiling,
     pub(crate) role_refs: Vec<RoleReference>,
@@ -87,6 +88,7 @@ impl Policy {
             account_names,
             account_namespaces: accounts.namespaces.clone().unwrap_or_default(),
             account_labels,
+            cluster: allow.cluster.unwrap_or(false),
             envelope: Ceiling::compile(&rules),
             rules,
             findings: accepted(&allow, &mut wrong),
@@ -165,7 +167,16 @@ impl Policy {
                 "spec.limits.maxTotal: no grant can last longer than {total} [WA-POLICY]"
             ));
         }
-        let scope = Scope::Namespace("");
+        let scope = match self.cluster {
+            true => Scope::Cluster,
+            false => Scope::Namespace(""),
+        };
+        if !self.cluster && self.rules.iter().any(|r| !r.non_resource_urls.is_empty()) {
+            out.push(
+                "spec.allow.rules: `nonResourceURLs` are granted only with `allow.cluster: true` [WA-POLICY]"
+                    .into(),
+            );
+        }
         let refused = catalogue::violations(&self.rules, "spec.allow.rules", true, scope);
         out.extend(refused.iter().map(|v| {
             let found = v.found.as_deref().unwrap_or_default();

@@ -3,8 +3,7 @@
 //! A receipt is `v1.<payload>.<mac>`, both base64url: the claims as JSON, and their HMAC-SHA256 (RFC 2104) under a key
 //! that only the operator's namespace holds. It is no secret; it only cannot be made without the key.
 
-use crate::api::workload_access::WorkloadAccess;
-use crate::domain::grant::spec_hash;
+use crate::domain::request::{AccessRequest, Place};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use ring::{digest, hmac};
@@ -19,7 +18,7 @@ const MAX_LENGTH: usize = 64 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Claims {
-    /// Namespace of the request.
+    /// Namespace of the request; empty for the whole cluster.
     pub namespace: String,
     /// Name of the request; absent when the API server was to generate it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -27,7 +26,7 @@ pub struct Claims {
     /// `generateName` of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generate_name: Option<String>,
-    /// Hash of the spec (`domain::grant::spec_hash`).
+    /// Hash of the spec (`domain::request::SpecRef::hash`).
     pub spec_hash: String,
     /// The authenticated requester.
     #[serde(flatten)]
@@ -126,8 +125,8 @@ impl Keys {
     }
 
     /// The claims of the receipt that `object` carries, if it was signed for this very object and spec.
-    pub fn verify_object(&self, object: &WorkloadAccess) -> Result<Claims, ReceiptError> {
-        let annotations = object.metadata.annotations.as_ref();
+    pub fn verify_object(&self, object: &impl AccessRequest) -> Result<Claims, ReceiptError> {
+        let annotations = object.view().meta.annotations.as_ref();
         let receipt = annotations
             .and_then(|a| a.get(crate::api::names::RECEIPT))
             .ok_or(ReceiptError::Missing)?;
@@ -141,8 +140,9 @@ impl Keys {
 }
 
 impl Claims {
-    fn is_for(&self, object: &WorkloadAccess) -> bool {
-        let meta = &object.metadata;
+    fn is_for(&self, object: &impl AccessRequest) -> bool {
+        let view = object.view();
+        let meta = view.meta;
         let named = match (&self.name, &self.generate_name, &meta.name) {
             (Some(name), _, Some(actual)) => name == actual,
             (None, Some(prefix), Some(actual)) => {
@@ -152,9 +152,12 @@ impl Claims {
             (None, Some(prefix), None) => meta.generate_name.as_ref() == Some(prefix),
             _ => false,
         };
-        named
-            && meta.namespace.as_ref() == Some(&self.namespace)
-            && self.spec_hash == spec_hash(&object.spec)
+        // No namespace has an empty name, so a receipt for the one kind is never one for the other.
+        let placed = match view.place() {
+            Place::Namespace(namespace) => !namespace.is_empty() && namespace == self.namespace,
+            Place::Cluster => self.namespace.is_empty(),
+        };
+        named && placed && self.spec_hash == view.spec.hash()
     }
 }
 
@@ -168,6 +171,8 @@ pub fn sha256(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::workload_access::WorkloadAccess;
+    use crate::domain::grant::spec_hash;
 
     fn keys(current: u8, previous: Option<u8>) -> Keys {
         let previous = previous.map(|b| [b; KEY_LENGTH]);

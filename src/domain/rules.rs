@@ -3,6 +3,7 @@
 //! Sources: `RuleAllows` in Kubernetes' RBAC authorizer and the matchers in `pkg/apis/rbac/v1/evaluation_helpers.go`.
 
 use crate::api::access_policy::EnvelopeRule;
+use crate::api::cluster_workload_access::ClusterAccessRule;
 use crate::api::workload_access::AccessRule;
 use crate::domain::rights::{self, Rights};
 use k8s_openapi::api::rbac::v1::{PolicyRule, Subject};
@@ -72,14 +73,26 @@ impl From<&AccessRule> for Rule {
     }
 }
 
+impl From<&ClusterAccessRule> for Rule {
+    fn from(rule: &ClusterAccessRule) -> Self {
+        Self {
+            api_groups: rule.api_groups.clone().unwrap_or_default(),
+            resources: rule.resources.clone().unwrap_or_default(),
+            resource_names: rule.resource_names.clone().unwrap_or_default(),
+            verbs: rule.verbs.clone(),
+            non_resource_urls: rule.non_resource_urls.clone().unwrap_or_default(),
+        }
+    }
+}
+
 impl From<&EnvelopeRule> for Rule {
     fn from(rule: &EnvelopeRule) -> Self {
         Self {
-            api_groups: rule.api_groups.clone(),
-            resources: rule.resources.clone(),
+            api_groups: rule.api_groups.clone().unwrap_or_default(),
+            resources: rule.resources.clone().unwrap_or_default(),
             resource_names: rule.resource_names.clone().unwrap_or_default(),
             verbs: rule.verbs.clone(),
-            non_resource_urls: Vec::new(),
+            non_resource_urls: rule.non_resource_urls.clone().unwrap_or_default(),
         }
     }
 }

@@ -108,6 +108,14 @@ impl Served {
         all.all(|(g, r)| matches!(self.look_up(g, r), Lookup::Home(_)))
     }
 
+    /// Whether everything that the rules name lives in namespaces.
+    pub(crate) fn only_namespaced(&self, rules: &[Rule]) -> bool {
+        let home = |(g, r): (&str, &str)| self.look_up(g, r) == Lookup::Home(Home::Namespace);
+        !rules.is_empty()
+            && rules.iter().all(|r| r.non_resource_urls.is_empty())
+            && rules.iter().flat_map(pairs).all(home)
+    }
+
     /// The groups of the rules of which nobody can tell now what they serve.
     pub(crate) fn unavailable(&self, rules: &[Rule]) -> BTreeSet<String> {
         let all = rules.iter().flat_map(pairs);

@@ -47,8 +47,12 @@ pub(crate) fn granted_rules(
     }
     let rules = effective(&role.rules, facts, scope);
     if rules.is_empty() {
-        let message =
-            "must name a role with rules that do something in the namespace of the request";
+        let message = match scope {
+            Scope::Cluster => "must name a role with rules for something that is served",
+            Scope::Namespace(_) | Scope::PrivilegedNamespace(_) => {
+                "must name a role with rules that do something in the namespace of the request"
+            }
+        };
         wrong.push(refuse("WA-INERT", reference, Problem::Invalid, message));
         return rules;
     }
@@ -86,6 +90,16 @@ fn effective(rules: &[Rule], facts: &Facts, scope: Scope<'_>) -> Vec<Rule> {
             rules::canonical(&served::effective(rules, scope, served))
         }
         _ => rules.to_vec(),
+    }
+}
+
+/// Whether a grant of these rules in the whole cluster gives nothing that does not live in namespaces: bindings in the
+/// namespaces that need it would do. A live grant keeps what was found when it began.
+pub(crate) fn namespaced_only(facts: &Facts, rules: &[Rule]) -> bool {
+    match (&facts.live, &facts.served) {
+        (Some(live), _) => live.namespaced_only,
+        (None, Some(served)) => served.only_namespaced(rules),
+        (None, None) => false,
     }
 }
 

@@ -6,6 +6,7 @@ use crate::api::workload_access::{EndReason, PolicyStamp, WorkloadAccessStatus};
 use crate::domain::judge::{Approved, NotYet};
 use crate::domain::plan::Applied;
 use crate::domain::policy::Policy;
+use crate::domain::request::Place;
 use crate::domain::violation::{Violation, render_lines};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -66,8 +67,12 @@ fn activate(status: &mut WorkloadAccessStatus, approved: &Approved, applied: &Ap
         .iter()
         .map(|id| (*id).to_owned())
         .collect();
-    status.role_binding = Some(applied.role_binding.clone());
-    status.deadline = Some(applied.deadline.clone());
+    let binding = Some(applied.role_binding.clone());
+    match approved.grant().place() {
+        Place::Namespace(_) => status.role_binding = binding,
+        Place::Cluster => status.cluster_role_binding = binding,
+    }
+    status.deadline = applied.deadline.clone();
 }
 
 /// The conditions in words: what each says, which of them exist.
@@ -77,9 +82,13 @@ struct Summary {
     active: bool,
     stalled: bool,
     reconciling: bool,
+    unbacked: bool,
     reason: &'static str,
     message: String,
 }
+
+/// What the missing second line means.
+const UNBACKED: &str = "Stint alone ends this grant: a Job, whose deadline Kubernetes would count, cannot own what has no namespace. While Stint is down the grant outlives its end; Stint ends it as soon as it is back";
 
 fn summary(outcome: &Outcome<'_>) -> Summary {
     let base = Summary {
@@ -88,6 +97,7 @@ fn summary(outcome: &Outcome<'_>) -> Summary {
         active: false,
         stalled: false,
         reconciling: false,
+        unbacked: false,
         reason: "",
         message: String::new(),
     };
@@ -95,6 +105,7 @@ fn summary(outcome: &Outcome<'_>) -> Summary {
         Outcome::Active(approved, _) => Summary {
             ready: true,
             active: true,
+            unbacked: *approved.grant().place() == Place::Cluster,
             reason: names::REASON_ACTIVE,
             message: format!(
                 "{} has the granted rights until {}",
@@ -164,6 +175,10 @@ fn conditions(
     }
     if summary.reconciling {
         all.push(set(names::RECONCILING, true, summary.reason));
+    }
+    if summary.unbacked {
+        let backstop = (names::BACKSTOP, false, names::REASON_CLUSTER_SCOPED);
+        all.push(condition(old, generation, backstop, UNBACKED, now));
     }
     all
 }

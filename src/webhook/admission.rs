@@ -1,6 +1,6 @@
 //! Which review goes to whom, and how the answer leaves: one file per kind decides.
 
-use crate::api::names;
+use crate::api::{ClusterWorkloadAccess, WorkloadAccess, names};
 use crate::clock::Clock;
 use crate::cluster::facts::FactReader;
 use crate::domain::receipt::Keys;
@@ -23,6 +23,8 @@ pub const VALIDATE: &str = "/validate";
 pub struct Admission {
     /// Facts for the judge.
     pub facts: FactReader,
+    /// Whether rights in the whole cluster are granted.
+    pub cluster_grants: bool,
     /// Receipt keys; absent until they are loaded.
     pub keys: Arc<RwLock<Option<Keys>>>,
     /// The API server's clock.
@@ -57,8 +59,16 @@ impl Handler for Admission {
             _ => return None,
         };
         let answer = match (kind(&review), path) {
-            (Some(Kind::WorkloadAccess), MUTATE) => self.stamp_receipt(&review),
-            (Some(Kind::WorkloadAccess), _) => self.validate_access(&review).await,
+            (Some(Kind::WorkloadAccess), MUTATE) => self.stamp_receipt::<WorkloadAccess>(&review),
+            (Some(Kind::WorkloadAccess), _) => {
+                self.validate_access::<WorkloadAccess>(&review).await
+            }
+            (Some(Kind::ClusterWorkloadAccess), MUTATE) => {
+                self.stamp_receipt::<ClusterWorkloadAccess>(&review)
+            }
+            (Some(Kind::ClusterWorkloadAccess), _) => {
+                self.validate_access::<ClusterWorkloadAccess>(&review).await
+            }
             (Some(Kind::AccessPolicy), VALIDATE) => self.validate_policy(&review),
             _ => foreign_kind(&review),
         };
@@ -120,6 +130,7 @@ pub(super) fn no_keys() -> Answer {
 /// The kinds that are reviewed.
 enum Kind {
     WorkloadAccess,
+    ClusterWorkloadAccess,
     AccessPolicy,
 }
 
@@ -127,6 +138,7 @@ fn kind(review: &Review) -> Option<Kind> {
     let ours = review.resource.group == names::GROUP && review.sub_resource.is_empty();
     match review.resource.resource.as_str() {
         "workloadaccesses" if ours => Some(Kind::WorkloadAccess),
+        "clusterworkloadaccesses" if ours => Some(Kind::ClusterWorkloadAccess),
         "accesspolicies" if ours => Some(Kind::AccessPolicy),
         _ => None,
     }

@@ -1,27 +1,34 @@
-//! Admission of `WorkloadAccess`: the receipt on the mutating path, the judgement on the validating path.
+//! Admission of `WorkloadAccess` and `ClusterWorkloadAccess`: the receipt on the mutating path, the judgement on the validating path.
 
 use crate::api::names;
-use crate::api::workload_access::WorkloadAccess;
 use crate::cluster::ApiError;
 use crate::cluster::facts::{Asked, add_others};
+use crate::domain::admit::cluster_grants_are_off;
 use crate::domain::facts::Facts;
-use crate::domain::grant::{Grant, spec_hash};
+use crate::domain::grant::Grant;
 use crate::domain::judge::{NotYet, Verdict, judge};
 use crate::domain::plan::Observed;
 use crate::domain::receipt::{Claims, Keys, Requester};
+use crate::domain::request::{AccessRequest, Place, RequestView};
 use crate::domain::violation::{Problem, Violation};
 use crate::webhook::admission::{Admission, Answer, decode, no_keys};
 use crate::webhook::review::{Object, Operation, Review};
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 const RECEIPT_PATH: &str = "metadata.annotations[stint.dev/receipt]";
 
+/// A request of either kind, as a review brings it.
+pub(super) trait Request: AccessRequest + DeserializeOwned + Sync {}
+
+impl<K: AccessRequest + DeserializeOwned + Sync> Request for K {}
+
 impl Admission {
     /// Stamps the receipt: on CREATE a fresh one over whatever was sent, on UPDATE the one that was there.
-    pub(super) fn stamp_receipt(&self, review: &Review) -> Answer {
+    pub(super) fn stamp_receipt<K: Request>(&self, review: &Review) -> Answer {
         let receipt = match review.operation {
-            Operation::Create => match self.issue(review) {
+            Operation::Create => match self.issue::<K>(review) {
                 Ok(receipt) => Some(receipt),
                 Err(answer) => return answer,
             },
@@ -35,22 +42,19 @@ impl Admission {
         }
     }
 
-    fn issue(&self, review: &Review) -> Result<String, Answer> {
+    fn issue<K: Request>(&self, review: &Review) -> Result<String, Answer> {
         // What is malformed goes on without a receipt, and is no access without one: the schema, which is checked next, says
         // better what is wrong.
-        let object: WorkloadAccess = decode(&review.object).map_err(|_| Answer::Allow)?;
+        let object: K = decode(&review.object).map_err(|_| Answer::Allow)?;
         Grant::parse(&object).map_err(|_| Answer::Allow)?;
         let keys = self.keys().ok_or_else(no_keys)?;
-        let name = object.metadata.name.clone().filter(|name| !name.is_empty());
+        let RequestView { meta, spec, .. } = object.view();
+        let name = meta.name.clone().filter(|name| !name.is_empty());
         let claims = Claims {
             namespace: review.namespace.clone(),
-            generate_name: object
-                .metadata
-                .generate_name
-                .clone()
-                .filter(|_| name.is_none()),
+            generate_name: meta.generate_name.clone().filter(|_| name.is_none()),
             name,
-            spec_hash: spec_hash(&object.spec),
+            spec_hash: spec.hash(),
             requester: requester(review),
             at: self.first_asked(&object, &keys),
         };
@@ -58,23 +62,23 @@ impl Admission {
     }
 
     /// An object that comes back with a good receipt of its own, as from a backup, keeps its original clock.
-    fn first_asked(&self, object: &WorkloadAccess, keys: &Keys) -> Timestamp {
+    fn first_asked(&self, object: &impl AccessRequest, keys: &Keys) -> Timestamp {
         let now = self.clock.now();
         keys.verify_object(object)
             .map_or(now, |claims| claims.at.min(now))
     }
 
-    pub(super) async fn validate_access(&self, review: &Review) -> Answer {
+    pub(super) async fn validate_access<K: Request>(&self, review: &Review) -> Answer {
         match review.operation {
-            Operation::Create => self.validate_create(review).await,
+            Operation::Create => self.validate_create::<K>(review).await,
             Operation::Update => validate_update(review),
             Operation::Delete => validate_delete(review),
             Operation::Connect => Answer::NotNow("Stint does not review connections".into()),
         }
     }
 
-    async fn validate_create(&self, review: &Review) -> Answer {
-        let object: WorkloadAccess = match decode(&review.object) {
+    async fn validate_create<K: Request>(&self, review: &Review) -> Answer {
+        let object: K = match decode(&review.object) {
             Ok(object) => object,
             Err(violations) => return Answer::Deny(violations),
         };
@@ -82,6 +86,9 @@ impl Admission {
             Ok(grant) => grant,
             Err(violations) => return Answer::Deny(violations),
         };
+        if !self.cluster_grants && *grant.place() == Place::Cluster {
+            return Answer::Deny(vec![cluster_grants_are_off()]);
+        }
         let Some(keys) = self.keys() else {
             return no_keys();
         };
@@ -130,7 +137,7 @@ impl Admission {
 
     async fn facts(
         &self,
-        object: &WorkloadAccess,
+        object: &impl AccessRequest,
         grant: &Grant,
         asked: Asked,
     ) -> Result<Facts, ApiError> {
@@ -190,7 +197,8 @@ fn validate_update(review: &Review) -> Answer {
     if vouched(&review.object) == vouched(&review.old_object) {
         return Answer::Allow;
     }
-    let message = "is immutable except `revoked`; create another WorkloadAccess";
+    let kind = &review.kind.kind;
+    let message = format!("is immutable except `revoked`; create another {kind}");
     Answer::Deny(vec![Violation::new(
         "WA-IMMUTABLE",
         "spec",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use stint::api::WorkloadAccess;
-use stint::app::{Tasks, core};
+use stint::app::{Granting, Tasks, core};
 use stint::clock::Clock;
 use stint::domain::grant::spec_hash;
 use stint::domain::receipt::{Claims, KEY_LENGTH, Keys, Requester};
@@ -33,6 +33,8 @@ impl Clock for VirtualClock {
 pub struct World {
     /// The server.
     pub api: FakeApi,
+    /// Whether its operators grant rights in the whole cluster.
+    pub cluster_grants: bool,
     keys: Keys,
 }
 
@@ -74,7 +76,11 @@ impl World {
             }
         }));
         let keys = Keys::new(&[7; KEY_LENGTH], None).unwrap();
-        World { api, keys }
+        World {
+            api,
+            cluster_grants: false,
+            keys,
+        }
     }
 
     /// Starts an operator, as a process of its own would.
@@ -85,14 +91,12 @@ impl World {
             .client_as("system:serviceaccount:stint-system:stint", &[]);
         let readiness = Readiness::new();
         let metrics = Arc::new(Metrics::new());
-        let core = core(
-            "stint-grantable",
-            "stint-system",
-            &client,
-            &clock,
-            &metrics,
-            &readiness,
-        );
+        let granting = Granting {
+            ceiling_role: "stint-grantable",
+            namespace: "stint-system",
+            cluster_grants: self.cluster_grants,
+        };
+        let core = core(&granting, &client, &clock, &metrics, &readiness);
         *core.keys.write().unwrap_or_else(PoisonError::into_inner) = Some(self.keys.clone());
         let admission = core.admission();
         let mut tasks = Tasks::new();

@@ -186,8 +186,8 @@ impl Case<'_> {
             (Source::Role(_), _) => return,
         };
         let scope = match facts.privileged_namespace {
-            true => Scope::PrivilegedNamespace(grant.namespace()),
-            false => Scope::Namespace(grant.namespace()),
+            true => Scope::PrivilegedNamespace(grant.home()),
+            false => Scope::Namespace(grant.home()),
         };
         let (base, indexed) = (grant.source().path(), grant.source().is_inline());
         for finding in catalogue::findings(Patterns::of(rules), scope) {
@@ -232,7 +232,7 @@ fn role(grant: &Grant, world: &World) -> RoleFacts {
         RoleKind::Role => "Role",
         RoleKind::ClusterRole => "ClusterRole",
     };
-    let found = world.role(kind, grant.namespace(), &reference.name);
+    let found = world.role(kind, grant.home(), &reference.name);
     found.map_or(RoleFacts::Missing, |role| RoleFacts::Found(role.clone()))
 }
 
@@ -256,11 +256,8 @@ fn facts(grant: &Grant, world: &World, now: Timestamp) -> Facts {
     Facts {
         requester: Requester::default(),
         requested_at: now,
-        namespace_labels: world
-            .namespace(grant.namespace())
-            .cloned()
-            .unwrap_or_default(),
-        privileged_namespace: is_cluster_namespace(grant.namespace()),
+        namespace_labels: world.namespace(grant.home()).cloned().unwrap_or_default(),
+        privileged_namespace: is_cluster_namespace(grant.home()),
         account: Some(AccountFacts { uid, ..account }),
         role: role(grant, world),
         copy: None,
@@ -268,7 +265,7 @@ fn facts(grant: &Grant, world: &World, now: Timestamp) -> Facts {
         broken_policies: world.broken_policies,
         ceiling: Some(Arc::new(Ceiling::compile(&[everything]))),
         served: None,
-        held: world.held(grant.account(), grant.namespace()),
+        held: world.held(grant.account(), grant.home()),
         active_others: 0,
         held_since: BTreeMap::new(),
         live: None,
@@ -291,11 +288,11 @@ fn candidate(grant: &Grant, world: &World, known: &KnownPolicy) -> Option<Candid
     let name = known.policy.name();
     let mut tried = known.object.clone();
     let mut assumed = Vec::new();
-    match world.namespace(grant.namespace()) {
+    match world.namespace(grant.home()) {
         Some(labels) if !known.policy.selects_namespace(labels) => return None,
         None if !selects_all(&tried.spec.namespace_selector) => assumed.push(format!(
             "whether policy '{name}' selects namespace '{}', whose labels are not in the input; add its manifest",
-            grant.namespace()
+            grant.home()
         )),
         _ => {}
     }
@@ -334,10 +331,7 @@ fn unknown_to(expression: &str, grant: &Grant, world: &World) -> Option<&'static
     let uid_known = account.is_some_and(|account| !account.uid.is_empty());
     let unknown = [
         ("requester", true),
-        (
-            "namespaceObject",
-            world.namespace(grant.namespace()).is_none(),
-        ),
+        ("namespaceObject", world.namespace(grant.home()).is_none()),
         ("serviceAccount", account.is_none()),
         ("uid", !uid_known),
     ];

@@ -1,9 +1,10 @@
 //! What a condition sees of a request, with the bounds that `bounds` reckons with.
 
-use crate::api::workload_access::{Risk, WorkloadAccessSpec};
+use crate::api::workload_access::Risk;
 use crate::domain::grant::Grant;
 use crate::domain::policy::Labels;
 use crate::domain::receipt::Requester;
+use crate::domain::request::Spec;
 use crate::domain::rules::Rule;
 use cel::Value;
 use jiff::{SignedDuration, Timestamp};
@@ -29,7 +30,9 @@ const GROUP_BYTES: usize = 64 * 1024;
 /// Most elements of the list in a field of this name.
 pub(super) fn longest(field: &str) -> u64 {
     match field {
-        "rules" | "verbs" | "apiGroups" | "resources" | "resourceNames" => RULES,
+        "rules" | "verbs" | "apiGroups" | "resources" | "resourceNames" | "nonResourceURLs" => {
+            RULES
+        }
         _ => LONGEST,
     }
 }
@@ -71,7 +74,7 @@ pub struct Inputs<'a> {
     pub duration: SignedDuration,
     /// Who asks.
     pub requester: &'a Requester,
-    /// Labels of the namespace of the request.
+    /// Labels of the namespace that policies select by.
     pub namespace_labels: &'a Labels,
     /// UID of the account; empty when there is no such account.
     pub account_uid: &'a str,
@@ -87,7 +90,7 @@ pub struct Inputs<'a> {
 struct Request<'a> {
     name: &'a str,
     namespace: &'a str,
-    spec: &'a WorkloadAccessSpec,
+    spec: &'a Spec,
     rules: &'a [Rule],
     duration: cel::Duration,
 }
@@ -127,7 +130,7 @@ impl Inputs<'_> {
         let account = self.grant.account();
         let request = Request {
             name: self.grant.name(),
-            namespace: self.grant.namespace(),
+            namespace: self.grant.place().namespace().unwrap_or_default(),
             spec: self.grant.spec(),
             rules: self.rules,
             duration: cel::Duration(chrono::Duration::seconds(self.duration.as_secs())),
@@ -139,7 +142,7 @@ impl Inputs<'_> {
         };
         let namespace = Namespace {
             metadata: Metadata {
-                name: self.grant.namespace(),
+                name: self.grant.home(),
                 labels: self.namespace_labels,
             },
         };
