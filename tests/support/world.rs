@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use stint::api::WorkloadAccess;
+use stint::api::{ClusterWorkloadAccess, WorkloadAccess};
 use stint::app::{Granting, Tasks, core};
 use stint::clock::Clock;
-use stint::domain::grant::spec_hash;
 use stint::domain::receipt::{Claims, KEY_LENGTH, Keys, Requester};
+use stint::domain::request::AccessRequest;
 use stint::ops::metrics::Metrics;
 use stint::ops::readiness::{Liveness, Readiness};
 use stint::webhook::admission::Admission;
@@ -130,14 +130,29 @@ impl World {
     }
 
     /// The request with the receipt that the webhook would have given it.
-    pub fn stamped(&self, mut object: Value) -> Value {
-        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+    pub fn stamped(&self, object: Value) -> Value {
         let typed: WorkloadAccess = serde_json::from_value(object.clone()).unwrap();
+        self.with_receipt(object, NAMESPACE, &typed)
+    }
+
+    /// The same for the whole cluster.
+    pub fn stamped_wide(&self, object: Value) -> Value {
+        let typed: ClusterWorkloadAccess = serde_json::from_value(object.clone()).unwrap();
+        self.with_receipt(object, "", &typed)
+    }
+
+    fn with_receipt(
+        &self,
+        mut object: Value,
+        namespace: &str,
+        typed: &impl AccessRequest,
+    ) -> Value {
+        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
         let claims = Claims {
-            namespace: NAMESPACE.into(),
+            namespace: namespace.into(),
             name: Some(name),
             generate_name: None,
-            spec_hash: spec_hash(&typed.spec),
+            spec_hash: typed.view().spec.hash(),
             requester: Requester {
                 username: "alice".into(),
                 uid: String::new(),
