@@ -511,6 +511,7 @@ async fn the_admission_policies_have_no_type_errors() {
         "stint-generated-roles",
         "stint-ceiling",
         "stint-orphans",
+        "stint-cluster-grants",
     ] {
         let status = eventually("the policy was type-checked", async || {
             policies

@@ -31,7 +31,7 @@ type Gone = Arc<Mutex<HashMap<String, Timestamp>>>;
 async fn main() {
     let cluster: &'static Cluster = Box::leak(Box::new(Cluster::start().await.expect("a cluster")));
     let program = Path::new(env!("CARGO_BIN_EXE_stint"));
-    let stint = Stint::install(cluster, program)
+    let stint = Stint::install(cluster, program, false)
         .await
         .expect("an installation");
     let stint: &'static Stint = Box::leak(Box::new(stint));

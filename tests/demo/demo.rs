@@ -32,7 +32,8 @@ async fn run() -> Result<usize, String> {
     say("starting a Kubernetes control plane (etcd, kube-apiserver, kube-controller-manager) …");
     let cluster: &'static Cluster = Box::leak(Box::new(Cluster::start().await?));
     say("helm install stint charts/stint --namespace stint-system --create-namespace …");
-    let stint: &'static Stint = Box::leak(Box::new(Stint::install(cluster, &operator).await?));
+    let stint: &'static Stint =
+        Box::leak(Box::new(Stint::install(cluster, &operator, false).await?));
     say("starting the operator as its own ServiceAccount, with the chart's rights and no others …");
     stint.start().await;
     let outcome = tokio::select! {

@@ -2,6 +2,7 @@
 //! rights and nothing more.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::Request;
 use kube::Client;
@@ -22,6 +23,7 @@ pub struct Stint {
     kubeconfig: PathBuf,
     webhook: u16,
     admin: u16,
+    cluster_grants: AtomicBool,
     process: Mutex<Option<Component>>,
 }
 
@@ -31,7 +33,21 @@ impl Stint {
         static SHARED: OnceCell<Stint> = OnceCell::const_new();
         SHARED
             .get_or_init(|| async {
-                let stint = Stint::install(Cluster::shared().await, Path::new(program)).await;
+                let stint =
+                    Stint::install(Cluster::shared().await, Path::new(program), false).await;
+                let stint = stint.unwrap_or_else(|e| panic!("cannot install Stint: {e}"));
+                stint.start().await;
+                stint
+            })
+            .await
+    }
+
+    /// The same with grants in the whole cluster switched on.
+    pub async fn shared_wide(program: &'static str) -> &'static Stint {
+        static SHARED: OnceCell<Stint> = OnceCell::const_new();
+        SHARED
+            .get_or_init(|| async {
+                let stint = Stint::install(Cluster::shared().await, Path::new(program), true).await;
                 let stint = stint.unwrap_or_else(|e| panic!("cannot install Stint: {e}"));
                 stint.start().await;
                 stint
@@ -40,22 +56,13 @@ impl Stint {
     }
 
     /// Installs the chart without its Deployment. The operator does not run yet.
-    pub async fn install(cluster: &'static Cluster, program: &Path) -> Result<Stint, String> {
+    pub async fn install(
+        cluster: &'static Cluster,
+        program: &Path,
+        cluster_grants: bool,
+    ) -> Result<Stint, String> {
         let [webhook, admin] = free_ports()?;
-        let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/stint");
-        let output = cluster
-            .helm()
-            .args(["install", "stint"])
-            .arg(chart)
-            .args(["--namespace", NAMESPACE, "--create-namespace", "--wait"])
-            .args(["--set", "deployment.enabled=false"])
-            .args(["--set", &format!("webhook.url=https://127.0.0.1:{webhook}")])
-            .output()
-            .await
-            .map_err(|e| format!("cannot run helm: {e}"))?;
-        if !output.status.success() {
-            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
-        }
+        chart(cluster, webhook, cluster_grants).await?;
         // kube-controller-manager learns about new kinds every 30 s; the garbage collector must know ours at once.
         cluster.stop_controller_manager().await?;
         cluster.start_controller_manager().await?;
@@ -66,8 +73,18 @@ impl Stint {
             kubeconfig: cluster.kubeconfig_for_token("operator", &token),
             webhook,
             admin,
+            cluster_grants: AtomicBool::new(cluster_grants),
             process: Mutex::new(None),
         })
+    }
+
+    /// Upgrades the installation to one with or without grants in the whole cluster. The operator is started anew, as the
+    /// changed Deployment would do it.
+    pub async fn switch_cluster_grants(&self, on: bool) {
+        chart(self.cluster, self.webhook, on).await.unwrap();
+        self.cluster_grants.store(on, Ordering::SeqCst);
+        self.kill().await;
+        self.start().await;
     }
 
     /// The cluster.
@@ -111,6 +128,9 @@ impl Stint {
             "run".to_owned(),
         ];
         command.extend(flags);
+        if self.cluster_grants.load(Ordering::SeqCst) {
+            command.push("--cluster-grants".to_owned());
+        }
         let folder = self.cluster.dir();
         Component::start(folder, "stint", Path::new("env"), &command)
             .unwrap_or_else(|e| panic!("cannot start the operator: {e}"))
@@ -144,6 +164,26 @@ impl Stint {
             output.status.success(),
             String::from_utf8_lossy(&text).into_owned(),
         )
+    }
+}
+
+/// Installs or upgrades the chart without its Deployment.
+async fn chart(cluster: &Cluster, webhook: u16, cluster_grants: bool) -> Result<(), String> {
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/stint");
+    let output = cluster
+        .helm()
+        .args(["upgrade", "--install", "stint"])
+        .arg(chart)
+        .args(["--namespace", NAMESPACE, "--create-namespace", "--wait"])
+        .args(["--set", "deployment.enabled=false"])
+        .args(["--set", &format!("clusterGrants.enabled={cluster_grants}")])
+        .args(["--set", &format!("webhook.url=https://127.0.0.1:{webhook}")])
+        .output()
+        .await
+        .map_err(|e| format!("cannot run helm: {e}"))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
     }
 }
 
