@@ -157,6 +157,17 @@ fn the_hour_is_that_of_the_beginning() {
         live: Some(live("2026-12-01T12:00:00Z", "2026-12-01T15:00:00Z")),
         ..during
     };
+    let scheduled = with(request(), "/spec/notBefore", json!("2026-12-01T13:30:00Z"));
+    assert_eq!(
+        codes(decide(
+            scheduled.clone(),
+            &under("now.getHours() < 13"),
+            now()
+        )),
+        ["WA-CONDITION"]
+    );
+    let waits = decide(scheduled, &under("now.getHours() == 13"), now());
+    assert!(matches!(waits, Verdict::NotYet { .. }), "{waits:?}");
     let later = now() + SignedDuration::from_hours(2);
     let verdict = decide(
         with(request(), "/spec/duration", json!("3h")),

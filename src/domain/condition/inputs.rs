@@ -79,7 +79,7 @@ pub struct Inputs<'a> {
     pub account_labels: &'a Labels,
     /// How much harm the rights can do.
     pub risk: Risk,
-    /// When access begins: now, or when it began. A condition on the time of day so decides once.
+    /// When access begins: now, when the window opens, or when it began. A condition on the time of day so decides once.
     pub now: Timestamp,
 }
 
