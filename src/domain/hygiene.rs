@@ -133,7 +133,7 @@ pub(crate) fn too_large(rules: &[Rule], at: Place<'_>) -> Vec<Violation> {
 }
 
 /// Whether the rules are small enough to walk the product of their lists.
-pub(crate) fn fits(rules: &[Rule]) -> bool {
+pub fn fits(rules: &[Rule]) -> bool {
     let nowhere = Place {
         base: "",
         indexed: false,

@@ -10,7 +10,7 @@ use cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, SelectExpr, operators,
 };
 use regex::{Regex, RegexBuilder};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Most steps of one evaluation; a step is a node of the expression, once for each turn of the loops around it.
@@ -64,12 +64,21 @@ fn refuse<T>(at: &IdedExpr, why: impl Into<String>) -> Result<T, Refusal> {
     })
 }
 
+/// What a checked expression needs to be evaluated.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) patterns: Patterns,
+    /// Each variable or field of one that it uses, `request.spec.ticket`, once.
+    pub(super) reads: BTreeSet<String>,
+}
+
 /// Checks a whole expression.
-pub(super) fn check(root: &IdedExpr) -> Result<Patterns, Refusal> {
+pub(super) fn check(root: &IdedExpr) -> Result<Checked, Refusal> {
     let mut walk = Walk {
         locals: Vec::new(),
         depth: 0,
         patterns: HashMap::new(),
+        reads: Vec::new(),
     };
     let steps = walk.steps(root)?;
     if steps > BUDGET {
@@ -81,7 +90,10 @@ pub(super) fn check(root: &IdedExpr) -> Result<Patterns, Refusal> {
     if !may_be_bool(root) {
         return refuse(root, "must yield a bool");
     }
-    Ok(Arc::new(walk.patterns))
+    Ok(Checked {
+        patterns: Arc::new(walk.patterns),
+        reads: walk.reads.iter().map(|path| path.join(".")).collect(),
+    })
 }
 
 /// What is certainly no bool is refused when it is written; what turns out to be none when it is evaluated.
@@ -122,6 +134,8 @@ struct Walk<'a> {
     locals: Vec<Local<'a>>,
     depth: usize,
     patterns: HashMap<String, Regex>,
+    /// The longest path at each place where a variable is used.
+    reads: Vec<Vec<&'a str>>,
 }
 
 impl<'a> Walk<'a> {
@@ -212,8 +226,12 @@ impl<'a> Walk<'a> {
         Ok(sum)
     }
 
-    fn ident(&self, at: &IdedExpr, name: &str) -> Result<u64, Refusal> {
-        if self.local(name).is_some() || inputs::fields(&[name]).is_some() {
+    fn ident(&mut self, at: &IdedExpr, name: &'a str) -> Result<u64, Refusal> {
+        if self.local(name).is_some() {
+            return Ok(0);
+        }
+        if inputs::fields(&[name]).is_some() {
+            self.reads.push(vec![name]);
             return Ok(0);
         }
         let known = inputs::NAMES.join(", ");
@@ -225,8 +243,14 @@ impl<'a> Walk<'a> {
 
     fn select(&mut self, at: &IdedExpr, select: &'a SelectExpr) -> Result<u64, Refusal> {
         let steps = self.steps(&select.operand)?;
-        if let Some(path) = self.path(&select.operand)
-            && let Some(fields) = inputs::fields(&path).filter(|fields| !fields.is_empty())
+        let Some(path) = self.path(&select.operand) else {
+            return Ok(steps);
+        };
+        // The walk below ended with the operand, whose path is the last one.
+        if let Some(read) = self.reads.last_mut() {
+            read.push(&select.field);
+        }
+        if let Some(fields) = inputs::fields(&path).filter(|fields| !fields.is_empty())
             && !fields.contains(&select.field.as_str())
         {
             let (of, known) = (path.join("."), fields.join(", "));
