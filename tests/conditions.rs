@@ -229,15 +229,15 @@ fn refused(expression: &str) -> String {
     "steps where 200000 are allowed"
 )]
 #[case::lists_compared_in_a_loop(
-    &format!("requester.groups.all(g, {})", vec!["requester.groups == requester.groups"; 10].join(" && ")),
+    &format!("requester.groups.all(g, {})", ["requester.groups == requester.groups"; 10].join(" && ")),
     "steps where 200000 are allowed"
 )]
 #[case::a_sum_of_lists(
-    &format!("({}).all(g, g != '' && g.size() > 1)", vec!["requester.groups"; 30].join(" + ")),
+    &format!("({}).all(g, g != '' && g.size() > 1)", ["requester.groups"; 30].join(" + ")),
     "steps where 200000 are allowed"
 )]
 #[case::a_sum_of_lists_in_a_list(
-    &format!("[{}][0].all(g, g != '' && g.size() > 1)", vec!["requester.groups"; 30].join(" + ")),
+    &format!("[{}][0].all(g, g != '' && g.size() > 1)", ["requester.groups"; 30].join(" + ")),
     "steps where 200000 are allowed"
 )]
 #[case::loops_beyond_counting(&nested(12), "steps where 200000 are allowed")]

@@ -167,7 +167,7 @@ fn check_lint(object: &Value, webhook: Option<&str>, linter: &Linted) -> Lint {
     let mut errors: Vec<&str> = linter.errors.iter().map(String::as_str).collect();
     // The webhook counts what goes beyond twenty lines; the linter has all of them.
     let is_count = |line: &&str| line.starts_with("and ") && line.ends_with(" more");
-    if told.last().is_some_and(|line| is_count(line)) {
+    if told.last().is_some_and(is_count) {
         told.pop();
         assert!(errors.len() > told.len(), "{object}");
         errors.truncate(told.len());
