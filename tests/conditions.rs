@@ -228,6 +228,19 @@ fn refused(expression: &str) -> String {
     "requester.groups.all(a, requester.groups.all(b, a == b))",
     "steps where 200000 are allowed"
 )]
+#[case::lists_compared_in_a_loop(
+    &format!("requester.groups.all(g, {})", ["requester.groups == requester.groups"; 10].join(" && ")),
+    "steps where 200000 are allowed"
+)]
+#[case::a_sum_of_lists(
+    &format!("({}).all(g, g != '' && g.size() > 1)", ["requester.groups"; 30].join(" + ")),
+    "steps where 200000 are allowed"
+)]
+#[case::a_sum_of_lists_in_a_list(
+    &format!("[{}][0].all(g, g != '' && g.size() > 1)", ["requester.groups"; 30].join(" + ")),
+    "steps where 200000 are allowed"
+)]
+#[case::loops_beyond_counting(&nested(12), "steps where 200000 are allowed")]
 fn what_cannot_be_a_condition_is_refused_when_it_is_written(
     #[case] expression: &str,
     #[case] says: &str,
@@ -251,6 +264,14 @@ fn what_cannot_be_a_condition_is_refused_when_it_is_written(
 #[case::sum(format!("{} > 1", vec!["1"; 700].join(" + ")))]
 fn what_is_nested_without_end_is_refused_without_a_crash(#[case] expression: String) {
     refused(&expression);
+}
+
+/// So many loops inside each other.
+fn nested(depth: usize) -> String {
+    let open: String = (0..depth)
+        .map(|i| format!("requester.groups.all(g{i}, "))
+        .collect();
+    open + "true" + &")".repeat(depth)
 }
 
 #[test]

@@ -169,7 +169,7 @@ fn check_lint(object: &Value, webhook: Option<&str>, linter: &Linted) -> Lint {
     let mut errors: Vec<&str> = linter.errors.iter().map(String::as_str).collect();
     // The webhook counts what goes beyond twenty lines; the linter has all of them.
     let is_count = |line: &&str| line.starts_with("and ") && line.ends_with(" more");
-    if told.last().is_some_and(|line| is_count(&line)) {
+    if told.last().is_some_and(is_count) {
         told.pop();
         assert!(errors.len() > told.len(), "{object}");
         errors.truncate(told.len());
@@ -183,6 +183,8 @@ fn check_lint(object: &Value, webhook: Option<&str>, linter: &Linted) -> Lint {
     }
     assert_eq!(errors, told, "{object}");
     if linter.outcome == "undecided" {
+        // The only role that names what no cluster serves, and what does nothing in a namespace, beyond the ceiling.
+        assert_eq!(object["spec"]["roleRef"]["name"], "reader", "{object}");
         return Lint::Undecided;
     }
     match untold {
@@ -312,6 +314,6 @@ fn ten_thousand_requests_get_one_verdict_and_grant_no_more_than_each_limit() {
     assert_eq!(all.granted + all.refused, 10_000);
     assert_eq!(all.same + all.partly + all.undecided, 10_000);
     assert!(all.granted > 1000 && all.refused > 1000);
-    // Few requests may escape the comparison: a role without a manifest, a copy that files cannot tell, an unknown account.
-    assert!(all.same > 9_000, "{all:?}");
+    // Undecided are only roles without a manifest, and copies that depend on what a cluster serves.
+    assert!(all.undecided < 500 && all.same > 7_000, "{all:?}");
 }

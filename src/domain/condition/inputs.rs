@@ -34,6 +34,28 @@ pub(super) fn longest(field: &str) -> u64 {
     }
 }
 
+/// Most texts and numbers in the variable or field of this name.
+pub(super) fn weight(name: &str) -> u64 {
+    const RULE: u64 = 4 * RULES;
+    match name {
+        "rules" => RULES * RULE,
+        "request" | "spec" => 3 * RULES * RULE,
+        "requester" | "namespaceObject" | "serviceAccount" | "metadata" => 2 * LONGEST,
+        "groups" | "labels" => LONGEST,
+        "verbs" | "apiGroups" | "resources" | "resourceNames" | "nonResourceURLs" => RULES,
+        // A text, a number, or one of the two references.
+        _ => 4,
+    }
+}
+
+/// The same for one element of the list in a field of this name.
+pub(super) fn element_weight(name: &str) -> u64 {
+    match name {
+        "rules" => weight("rules") / RULES,
+        _ => 1,
+    }
+}
+
 /// The fields below a path, if the path is known: `request` has `spec`, and so on. None when any field may be there.
 pub(super) fn fields(path: &[&str]) -> Option<&'static [&'static str]> {
     match path {
