@@ -315,3 +315,16 @@ async fn a_label_that_a_condition_reads_ends_the_grant_when_it_flips() {
     assert_eq!(world.reason("job"), "PolicyWithdrawn");
     assert!(world.api.list("rolebindings", "payments").is_empty());
 }
+
+#[rstest]
+#[case::fields("requester.username == request.spec.reason", &["request.spec.reason", "requester.username"])]
+#[case::whether_there("has(request.spec.ticket) && request.spec.ticket != ''", &["request.spec.ticket"])]
+#[case::whole_and_part("requester.uid == 'u' || requester == requester", &["requester", "requester.uid"])]
+#[case::a_loop("request.rules.all(r, r.verbs.all(v, v != risk))", &["request.rules", "risk"])]
+#[case::a_hidden_variable("['a'].exists(risk, risk == 'requester')", &[])]
+#[case::an_index("namespaceObject.metadata.labels['a'] == 'b'", &["namespaceObject.metadata.labels"])]
+fn a_condition_tells_what_it_reads(#[case] expression: &str, #[case] reads: &[&str]) {
+    let written = serde_json::from_value(json!({"expression": expression})).unwrap();
+    let condition = stint::domain::condition::Condition::compile(&written).unwrap();
+    assert_eq!(condition.reads().collect::<Vec<_>>(), reads);
+}

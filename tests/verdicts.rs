@@ -155,15 +155,17 @@ fn lint(input: String) -> Output {
 enum Lint {
     /// The same lines; both may have none.
     Same,
-    /// The same lines but for those that no file can tell, and nothing else is wrong.
-    Unaware,
+    /// The same lines, those apart that no file can tell.
+    Partly,
     /// The linter says that it cannot tell.
     Undecided,
 }
 
 /// Every line of the webhook that files can tell, and no other.
 fn check_lint(object: &Value, webhook: Option<&str>, linter: &Linted) -> Lint {
-    let mut told = told_by_files(webhook.unwrap_or_default());
+    let said = webhook.unwrap_or_default();
+    let mut told = told_by_files(said);
+    let untold = said.lines().count() - told.len();
     let mut errors: Vec<&str> = linter.errors.iter().map(String::as_str).collect();
     // The webhook counts what goes beyond twenty lines; the linter has all of them.
     let is_count = |line: &&str| line.starts_with("and ") && line.ends_with(" more");
@@ -181,11 +183,13 @@ fn check_lint(object: &Value, webhook: Option<&str>, linter: &Linted) -> Lint {
     }
     assert_eq!(errors, told, "{object}");
     if linter.outcome == "undecided" {
+        // The only role that names what no cluster serves, and what does nothing in a namespace, beyond the ceiling.
+        assert_eq!(object["spec"]["roleRef"]["name"], "reader", "{object}");
         return Lint::Undecided;
     }
-    match webhook {
-        Some(lines) if lines.lines().count() > told.len() && told.is_empty() => Lint::Unaware,
-        _ => Lint::Same,
+    match untold {
+        0 => Lint::Same,
+        _ => Lint::Partly,
     }
 }
 
@@ -233,7 +237,7 @@ struct Counts {
     granted: usize,
     refused: usize,
     same: usize,
-    unaware: usize,
+    partly: usize,
     undecided: usize,
 }
 
@@ -245,7 +249,7 @@ impl Counts {
         }
         match lint {
             Lint::Same => self.same += 1,
-            Lint::Unaware => self.unaware += 1,
+            Lint::Partly => self.partly += 1,
             Lint::Undecided => self.undecided += 1,
         }
     }
@@ -254,7 +258,7 @@ impl Counts {
         self.granted += other.granted;
         self.refused += other.refused;
         self.same += other.same;
-        self.unaware += other.unaware;
+        self.partly += other.partly;
         self.undecided += other.undecided;
     }
 }
@@ -308,8 +312,8 @@ fn ten_thousand_requests_get_one_verdict_and_grant_no_more_than_each_limit() {
     let all = totals.into_inner().unwrap();
     println!("{all:?}");
     assert_eq!(all.granted + all.refused, 10_000);
-    assert_eq!(all.same + all.unaware + all.undecided, 10_000);
+    assert_eq!(all.same + all.partly + all.undecided, 10_000);
     assert!(all.granted > 1000 && all.refused > 1000);
-    // Few requests may escape the comparison: a role without a manifest, a copy that files cannot tell, an unknown account.
-    assert!(all.same > 9_000, "{all:?}");
+    // Undecided are only roles without a manifest, and copies that depend on what a cluster serves.
+    assert!(all.undecided < 500 && all.same > 7_000, "{all:?}");
 }
