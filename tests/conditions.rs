@@ -157,6 +157,17 @@ fn the_hour_is_that_of_the_beginning() {
         live: Some(live("2026-12-01T12:00:00Z", "2026-12-01T15:00:00Z")),
         ..during
     };
+    let scheduled = with(request(), "/spec/notBefore", json!("2026-12-01T13:30:00Z"));
+    assert_eq!(
+        codes(decide(
+            scheduled.clone(),
+            &under("now.getHours() < 13"),
+            now()
+        )),
+        ["WA-CONDITION"]
+    );
+    let waits = decide(scheduled, &under("now.getHours() == 13"), now());
+    assert!(matches!(waits, Verdict::NotYet { .. }), "{waits:?}");
     let later = now() + SignedDuration::from_hours(2);
     let verdict = decide(
         with(request(), "/spec/duration", json!("3h")),
@@ -217,6 +228,19 @@ fn refused(expression: &str) -> String {
     "requester.groups.all(a, requester.groups.all(b, a == b))",
     "steps where 200000 are allowed"
 )]
+#[case::lists_compared_in_a_loop(
+    &format!("requester.groups.all(g, {})", ["requester.groups == requester.groups"; 10].join(" && ")),
+    "steps where 200000 are allowed"
+)]
+#[case::a_sum_of_lists(
+    &format!("({}).all(g, g != '' && g.size() > 1)", ["requester.groups"; 30].join(" + ")),
+    "steps where 200000 are allowed"
+)]
+#[case::a_sum_of_lists_in_a_list(
+    &format!("[{}][0].all(g, g != '' && g.size() > 1)", ["requester.groups"; 30].join(" + ")),
+    "steps where 200000 are allowed"
+)]
+#[case::loops_beyond_counting(&nested(12), "steps where 200000 are allowed")]
 fn what_cannot_be_a_condition_is_refused_when_it_is_written(
     #[case] expression: &str,
     #[case] says: &str,
@@ -240,6 +264,14 @@ fn what_cannot_be_a_condition_is_refused_when_it_is_written(
 #[case::sum(format!("{} > 1", vec!["1"; 700].join(" + ")))]
 fn what_is_nested_without_end_is_refused_without_a_crash(#[case] expression: String) {
     refused(&expression);
+}
+
+/// So many loops inside each other.
+fn nested(depth: usize) -> String {
+    let open: String = (0..depth)
+        .map(|i| format!("requester.groups.all(g{i}, "))
+        .collect();
+    open + "true" + &")".repeat(depth)
 }
 
 #[test]
@@ -282,4 +314,17 @@ async fn a_label_that_a_condition_reads_ends_the_grant_when_it_flips() {
     world.pass(SignedDuration::from_secs(2)).await;
     assert_eq!(world.reason("job"), "PolicyWithdrawn");
     assert!(world.api.list("rolebindings", "payments").is_empty());
+}
+
+#[rstest]
+#[case::fields("requester.username == request.spec.reason", &["request.spec.reason", "requester.username"])]
+#[case::whether_there("has(request.spec.ticket) && request.spec.ticket != ''", &["request.spec.ticket"])]
+#[case::whole_and_part("requester.uid == 'u' || requester == requester", &["requester", "requester.uid"])]
+#[case::a_loop("request.rules.all(r, r.verbs.all(v, v != risk))", &["request.rules", "risk"])]
+#[case::a_hidden_variable("['a'].exists(risk, risk == 'requester')", &[])]
+#[case::an_index("namespaceObject.metadata.labels['a'] == 'b'", &["namespaceObject.metadata.labels"])]
+fn a_condition_tells_what_it_reads(#[case] expression: &str, #[case] reads: &[&str]) {
+    let written = serde_json::from_value(json!({"expression": expression})).unwrap();
+    let condition = stint::domain::condition::Condition::compile(&written).unwrap();
+    assert_eq!(condition.reads().collect::<Vec<_>>(), reads);
 }

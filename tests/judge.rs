@@ -391,3 +391,45 @@ fn a_refusal_reads_like_the_api_servers_own() {
         "spec.duration: Forbidden: '9h': policy 'payments-jobs' allows less than or equal to 8h [WA-TOO-LONG]"
     );
 }
+
+/// What a look at the size alone says of a request with these rules.
+fn oversized(rules: Value) -> Vec<String> {
+    let text = with(request(), "/spec/rules", rules).to_string();
+    let wrong = stint::domain::grant::Grant::oversized(&text);
+    wrong.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_megabyte_of_rules_is_refused_unread_in_the_words_of_the_judge() {
+    let rule = json!({"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get"]});
+    let rules = json!(vec![rule.clone(); 15_000]);
+    let unread = oversized(rules.clone());
+    assert_eq!(
+        unread,
+        ["spec.rules: Too many: '15000': must have at most 64 rules [OB-R05]"]
+    );
+    let Verdict::Refused(read) = decide(with(request(), "/spec/rules", rules), &facts(), now())
+    else {
+        panic!("not refused");
+    };
+    assert_eq!(unread, [read[0].to_string()]);
+    let names: Vec<String> = (0..50_000).map(|i| format!("name-{i}")).collect();
+    let unread = oversized(json!([
+        rule,
+        with(rule.clone(), "/resourceNames", json!(names))
+    ]));
+    assert_eq!(
+        unread,
+        [
+            "spec.rules[1].resourceNames: Too many: '50000': must have at most 64 `resourceNames` in one rule [OB-R05]"
+        ]
+    );
+}
+
+#[test]
+fn what_is_large_elsewhere_or_no_request_is_left_to_who_reads_it() {
+    assert!(oversized(json!("x".repeat(100_000))).is_empty());
+    assert!(stint::domain::grant::Grant::oversized(&"[".repeat(100_000)).is_empty());
+    let long = with(request(), "/spec/reason", json!("x".repeat(100_000)));
+    assert!(stint::domain::grant::Grant::oversized(&long.to_string()).is_empty());
+}

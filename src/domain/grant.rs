@@ -75,7 +75,19 @@ pub struct Grant {
     spec: Arc<Spec>,
 }
 
+/// Longest text of a request that is read without a look at its size first, in bytes.
+const SMALL: usize = 64 * 1024;
+
 impl Grant {
+    /// What is far too large in the text of a request, for who would have to read it all to refuse it. Sizes that are
+    /// merely wrong are told by [`Grant::parse`] and the judge, in the same words.
+    pub fn oversized(text: &str) -> Vec<Violation> {
+        match text.len() > SMALL {
+            true => hygiene::oversized(text),
+            false => Vec::new(),
+        }
+    }
+
     /// Parses an object, or says everything that is wrong with it alone.
     pub fn parse(object: &impl AccessRequest) -> Result<Self, Vec<Violation>> {
         let mut wrong = Vec::new();

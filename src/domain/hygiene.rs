@@ -6,6 +6,10 @@
 use crate::domain::catalogue::Scope;
 use crate::domain::rules::{ALL, MAX_ATOMS, Rule, atoms};
 use crate::domain::violation::{Problem, Violation};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 
 /// Most rules of one grant.
 pub const MAX_RULES: usize = 64;
@@ -63,6 +67,48 @@ pub(crate) fn too_many_rules(base: &str, found: usize) -> Option<Violation> {
     (found > MAX_RULES).then(|| too_many(base.to_owned(), found, message()))
 }
 
+/// The rules of a request, unread.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Outline<'a> {
+    #[serde(borrow)]
+    spec: SpecOutline<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct SpecOutline<'a> {
+    #[serde(borrow)]
+    rules: Option<Vec<&'a RawValue>>,
+}
+
+/// What of a request is far too large, found without reading it: nobody has held it to the schema yet.
+pub(crate) fn oversized(request: &str) -> Vec<Violation> {
+    let outline: Outline<'_> = serde_json::from_str(request).unwrap_or_default();
+    let rules = outline.spec.rules.unwrap_or_default();
+    if let Some(violation) = too_many_rules("spec.rules", rules.len()) {
+        return vec![violation];
+    }
+    let at = Place {
+        base: "spec.rules",
+        indexed: true,
+    };
+    let mut out = Vec::new();
+    for (i, rule) in rules.iter().enumerate() {
+        // What has other shapes is told by whoever reads it.
+        let lists: BTreeMap<String, Vec<IgnoredAny>> =
+            serde_json::from_str(rule.get()).unwrap_or_default();
+        let too_long = lists.iter().filter(|(_, list)| list.len() > MAX_ITEMS);
+        out.extend(too_long.map(|(name, list)| too_many_items(at, i, name, list.len())));
+    }
+    out
+}
+
+fn too_many_items(at: Place<'_>, rule: usize, name: &str, found: usize) -> Violation {
+    let message = format!("must have at most {MAX_ITEMS} `{name}` in one rule");
+    too_many(at.list(rule, name), found, message)
+}
+
 /// Sizes above the limits. Cheap, and to be asked before anything that walks the product of the lists.
 pub(crate) fn too_large(rules: &[Rule], at: Place<'_>) -> Vec<Violation> {
     if let Some(violation) = too_many_rules(at.base, rules.len()) {
@@ -72,8 +118,7 @@ pub(crate) fn too_large(rules: &[Rule], at: Place<'_>) -> Vec<Violation> {
     for (i, rule) in rules.iter().enumerate() {
         for (name, list) in lists(rule) {
             if list.len() > MAX_ITEMS {
-                let message = format!("must have at most {MAX_ITEMS} `{name}` in one rule");
-                out.push(too_many(at.list(i, name), list.len(), message));
+                out.push(too_many_items(at, i, name, list.len()));
             }
         }
     }
@@ -88,7 +133,7 @@ pub(crate) fn too_large(rules: &[Rule], at: Place<'_>) -> Vec<Violation> {
 }
 
 /// Whether the rules are small enough to walk the product of their lists.
-pub(crate) fn fits(rules: &[Rule]) -> bool {
+pub fn fits(rules: &[Rule]) -> bool {
     let nowhere = Place {
         base: "",
         indexed: false,

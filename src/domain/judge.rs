@@ -374,7 +374,7 @@ fn admitting_policy<'a>(
         account_uid: facts.account.as_ref().map_or("", |a| &a.uid),
         account_labels,
         risk: question.found.risk,
-        now: facts.live.as_ref().map_or(question.now, |live| live.since),
+        now: lifetime::begins(grant, facts, question.now),
     };
     let ask = Ask {
         account: grant.account(),

@@ -148,7 +148,16 @@ pub(crate) fn held_since(
     if let Some(live) = &facts.live {
         return live.held_since;
     }
-    let begins = grant.not_before().map_or(now, |from| from.max(now));
+    let begins = begins(grant, facts, now);
     let others = facts.held_since.get(policy.name());
     others.map_or(begins, |since| begins.min(*since))
+}
+
+/// When access begins: for a live grant when it began, for one that is scheduled when its window opens, otherwise now.
+pub(crate) fn begins(grant: &Grant, facts: &Facts, now: Timestamp) -> Timestamp {
+    match (&facts.live, grant.not_before()) {
+        (Some(live), _) => live.since,
+        (None, Some(from)) => from.max(now),
+        (None, None) => now,
+    }
 }

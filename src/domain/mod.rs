@@ -9,7 +9,7 @@ pub mod desired;
 mod explain;
 pub mod facts;
 pub mod grant;
-mod hygiene;
+pub mod hygiene;
 pub mod judge;
 mod lifetime;
 pub mod patterns;

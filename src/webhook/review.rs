@@ -31,12 +31,17 @@ struct Metadata {
 }
 
 impl Object {
+    /// Its text; an absent object is `null`.
+    pub fn text(&self) -> &str {
+        self.0.as_ref().map_or("null", |raw| raw.get())
+    }
+
     /// Reads it as a type; an absent object is `null`.
     ///
     /// # Errors
     /// It does not have that shape.
     pub fn read<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
-        serde_json::from_str(self.0.as_ref().map_or("null", |raw| raw.get()))
+        serde_json::from_str(self.text())
     }
 
     /// As JSON; `null` when there is none or it cannot be read.

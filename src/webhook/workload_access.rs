@@ -45,6 +45,9 @@ impl Admission {
     fn issue<K: Request>(&self, review: &Review) -> Result<String, Answer> {
         // What is malformed goes on without a receipt, and is no access without one: the schema, which is checked next, says
         // better what is wrong.
+        if !Grant::oversized(review.object.text()).is_empty() {
+            return Err(Answer::Allow);
+        }
         let object: K = decode(&review.object).map_err(|_| Answer::Allow)?;
         Grant::parse(&object).map_err(|_| Answer::Allow)?;
         let keys = self.keys().ok_or_else(no_keys)?;
@@ -78,6 +81,10 @@ impl Admission {
     }
 
     async fn validate_create<K: Request>(&self, review: &Review) -> Answer {
+        let oversized = Grant::oversized(review.object.text());
+        if !oversized.is_empty() {
+            return Answer::Deny(oversized);
+        }
         let object: K = match decode(&review.object) {
             Ok(object) => object,
             Err(violations) => return Answer::Deny(violations),

@@ -173,6 +173,10 @@ impl Setting {
     /// What the webhook does between the two calls to the API server.
     fn review(&mut self) -> Bytes {
         let review = review::parse(&self.body).unwrap();
+        let oversized = Grant::oversized(review.object.text());
+        if !oversized.is_empty() {
+            return review::deny(&review.uid, "WorkloadAccess", "x", &oversized);
+        }
         let object: WorkloadAccess = review.object.read().unwrap();
         let grant = match Grant::parse(&object) {
             Ok(grant) => grant,

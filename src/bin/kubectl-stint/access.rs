@@ -5,32 +5,41 @@
 //! tried without them, after those of which all is known; a request that only such a policy admits is undecided. So is one
 //! whose rights nobody could see.
 
+use crate::candidates::{Candidate, candidates, tried};
 use crate::read::Object;
 use crate::report::{Finding, Judged, Level};
 use crate::schema;
-use crate::world::{KnownPolicy, World};
+use crate::world::World;
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use stint::api::WorkloadAccess;
 use stint::api::workload_access::RoleKind;
 use stint::domain::catalogue::{self, Disposition, Scope};
 use stint::domain::covers::Ceiling;
-use stint::domain::facts::{AccountFacts, Facts, RoleFacts};
+use stint::domain::facts::{AccountFacts, Facts, Role, RoleFacts};
 use stint::domain::grant::{Grant, Source};
+use stint::domain::hygiene;
 use stint::domain::judge::{NotYet, Verdict, is_cluster_namespace, judge};
 use stint::domain::patterns::Patterns;
-use stint::domain::policy::Policy;
 use stint::domain::receipt::Requester;
-use stint::domain::rules::{ALL, Rule};
+use stint::domain::rules::{self, ALL, Rule};
+use stint::domain::served::Served;
 use stint::domain::violation::{Problem, Violation};
 
-/// What no file can say about a request.
-pub const NEVER_IN_FILES: [&str; 5] = [
+/// What no file of the input can say about a request.
+pub fn never_in_files(world: &World) -> Vec<&'static str> {
+    let known = |text: &&str| *text == CEILING && world.ceiling.is_some();
+    let all = NEVER_IN_FILES.into_iter();
+    all.filter(|text| !known(text)).collect()
+}
+
+const CEILING: &str = "what the cluster lets Stint grant [WA-CEILING]";
+
+const NEVER_IN_FILES: [&str; 5] = [
     "whether the requester may `use` the policy [WA-REQUESTER]",
     "whether the ServiceAccount exists, where its manifest is not in the input [WA-ACCOUNT-MISSING]",
-    "what the cluster lets Stint grant [WA-CEILING]",
+    CEILING,
     "whether the resources are served, and do anything in a namespace [WA-UNKNOWN-RESOURCE, WA-INERT]",
     "other grants and standing bindings of the account that are not in the input",
 ];
@@ -67,12 +76,6 @@ fn decode(object: &Object, namespace: &str) -> Result<WorkloadAccess, Violation>
     })?;
     access.metadata.namespace = Some(namespace.to_owned());
     Ok(access)
-}
-
-/// A policy that is tried, and what was assumed for it.
-struct Candidate {
-    policy: Arc<Policy>,
-    assumed: Vec<String>,
 }
 
 struct Case<'a> {
@@ -114,12 +117,13 @@ impl Case<'_> {
         }
         self.unseen_rights(&grant, world);
         self.no_policies(&grant, &facts, world);
-        self.conclude(&grant, verdict, &candidates, world);
+        self.conclude(&grant, &facts, verdict, &candidates, world);
     }
 
     fn conclude(
         &mut self,
         grant: &Grant,
+        facts: &Facts,
         verdict: Verdict,
         candidates: &[Candidate],
         world: &World,
@@ -152,11 +156,20 @@ impl Case<'_> {
                 self.findings
                     .push(Finding::remark(self.object, Level::Note, "spec", text));
             }
-            Verdict::Refused(violations) => {
-                let not_in_input = |v: &&Violation| !is_guess(v.code, grant, world);
-                let sure: Vec<Violation> =
-                    violations.iter().filter(not_in_input).cloned().collect();
-                self.refuse(&sure);
+            Verdict::Refused(mut violations) => {
+                violations.retain(|violation| !is_guess(violation.code, grant, world));
+                let partly_known = !grant.source().is_inline() && facts.served.is_none();
+                let doubted = |v: &mut Violation| v.code == "WA-CEILING" && partly_known;
+                let doubtful: Vec<Violation> = violations.extract_if(.., doubted).collect();
+                self.refuse(&violations);
+                for violation in doubtful {
+                    let text = format!(
+                        "whether the copy of the role has {}, which {}; what does nothing is left out of a copy",
+                        violation.found.unwrap_or_default(),
+                        violation.message
+                    );
+                    self.undecided("spec.roleRef", text);
+                }
             }
         }
     }
@@ -247,24 +260,19 @@ fn facts(grant: &Grant, world: &World, now: Timestamp) -> Facts {
         (true, Some(pinned)) => pinned.to_owned(),
         _ => account.uid,
     };
-    let everything = Rule {
-        api_groups: vec![ALL.into()],
-        resources: vec![ALL.into()],
-        verbs: vec![ALL.into()],
-        ..Rule::default()
-    };
+    let (role, served) = reaching(role(grant, world));
     Facts {
         requester: Requester::default(),
         requested_at: now,
         namespace_labels: world.namespace(grant.home()).cloned().unwrap_or_default(),
         privileged_namespace: is_cluster_namespace(grant.home()),
         account: Some(AccountFacts { uid, ..account }),
-        role: role(grant, world),
+        served,
+        role,
         copy: None,
         policies: Vec::new(),
         broken_policies: world.broken_policies,
-        ceiling: Some(Arc::new(Ceiling::compile(&[everything]))),
-        served: None,
+        ceiling: Some(ceiling(world)),
         held: world.held(grant.account(), grant.home()),
         active_others: 0,
         held_since: BTreeMap::new(),
@@ -273,82 +281,42 @@ fn facts(grant: &Grant, world: &World, now: Timestamp) -> Facts {
     }
 }
 
-fn tried<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> Vec<(Arc<Policy>, bool)> {
-    candidates.map(|c| (Arc::clone(&c.policy), true)).collect()
-}
-
-/// The policies that select the namespace, and those of which nobody can tell.
-fn candidates(grant: &Grant, world: &World) -> Vec<Candidate> {
-    let all = world.policies.iter();
-    all.filter_map(|known| candidate(grant, world, known))
-        .collect()
-}
-
-fn candidate(grant: &Grant, world: &World, known: &KnownPolicy) -> Option<Candidate> {
-    let name = known.policy.name();
-    let mut tried = known.object.clone();
-    let mut assumed = Vec::new();
-    match world.namespace(grant.home()) {
-        Some(labels) if !known.policy.selects_namespace(labels) => return None,
-        None if !selects_all(&tried.spec.namespace_selector) => assumed.push(format!(
-            "whether policy '{name}' selects namespace '{}', whose labels are not in the input; add its manifest",
-            grant.home()
-        )),
-        _ => {}
-    }
-    let selector = tried.spec.service_accounts.selector.as_mut();
-    if let Some(by_labels) = selector.filter(|s| !selects_all(s))
-        && world.account(grant.account()).is_none()
-    {
-        assumed.push(format!(
-            "whether policy '{name}' selects ServiceAccount '{}', whose labels are not in the input; add its manifest",
-            grant.account()
-        ));
-        *by_labels = LabelSelector::default();
-    }
-    if let Some(conditions) = &mut tried.spec.conditions {
-        conditions.retain(|condition| {
-            let missing = unknown_to(&condition.expression, grant, world);
-            assumed.extend(missing.map(|what| {
-                let expression = &condition.expression;
-                format!("whether the condition `{expression}` of policy '{name}' holds; {what} is not in the input")
-            }));
-            missing.is_none()
-        });
-    }
-    // What is left of a policy that compiled compiles too; if it did not, the whole of it would still decide.
-    let policy = match assumed.is_empty() {
-        true => Arc::clone(&known.policy),
-        false => Policy::compile(&tried).map_or(Arc::clone(&known.policy), Arc::new),
+/// What Stint may grant; without the ClusterRole that says it, nothing is held against it.
+fn ceiling(world: &World) -> Arc<Ceiling> {
+    let everything = Rule {
+        api_groups: vec![ALL.into()],
+        resources: vec![ALL.into()],
+        verbs: vec![ALL.into()],
+        ..Rule::default()
     };
-    Some(Candidate { policy, assumed })
+    let known = world.ceiling.clone();
+    known.unwrap_or_else(|| Arc::new(Ceiling::compile(&[everything])))
 }
 
-/// The variable of a condition whose value files cannot say, or do not. A variable is used only by its name, so an
-/// expression without the name does without the value.
-fn unknown_to(expression: &str, grant: &Grant, world: &World) -> Option<&'static str> {
-    let account = world.account(grant.account());
-    let uid_known = account.is_some_and(|account| !account.uid.is_empty());
-    let unknown = [
-        ("requester", true),
-        ("namespaceObject", world.namespace(grant.home()).is_none()),
-        ("serviceAccount", account.is_none()),
-        ("uid", !uid_known),
-    ];
-    let used = unknown
-        .into_iter()
-        .find(|(name, is)| *is && expression.contains(name));
-    used.map(|(name, _)| name)
+/// The role as a copy takes it, as far as files can tell: its rules in canonical form, without non-resource URLs, which reach
+/// nothing through a RoleBinding. Where no rule names both a group and a resource, nothing of what a cluster serves is looked
+/// up, and the copy is known in full: then the judge makes it itself, from a cluster that serves nothing.
+fn reaching(role: RoleFacts) -> (RoleFacts, Option<Arc<Served>>) {
+    let RoleFacts::Found(role) = role else {
+        return (role, None);
+    };
+    if !hygiene::fits(&role.rules) {
+        return (RoleFacts::Found(role), None);
+    }
+    if !role.rules.iter().any(names_a_resource) {
+        return (RoleFacts::Found(role), Some(Arc::default()));
+    }
+    let without_urls = |rule: &Rule| Rule {
+        non_resource_urls: Vec::new(),
+        ..rule.clone()
+    };
+    let on_resources = role.rules.iter().filter(|rule| !rule.resources.is_empty());
+    let rules: Vec<Rule> = on_resources.map(without_urls).collect();
+    let rules = rules::canonical(&rules);
+    (RoleFacts::Found(Role { rules, ..role }), None)
 }
 
-fn selects_all(selector: &LabelSelector) -> bool {
-    let labels = selector
-        .match_labels
-        .as_ref()
-        .is_none_or(BTreeMap::is_empty);
-    let expressions = selector
-        .match_expressions
-        .as_ref()
-        .is_none_or(Vec::is_empty);
-    labels && expressions
+fn names_a_resource(rule: &Rule) -> bool {
+    let named = |list: &[String]| list.iter().any(|text| !text.contains(ALL));
+    named(&rule.api_groups) && named(&rule.resources)
 }

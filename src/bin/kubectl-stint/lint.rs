@@ -108,7 +108,13 @@ pub async fn run(args: &LintArgs, out: &mut impl Write) -> io::Result<End> {
         Ok(cluster) => judge_all(args, input, cluster).await,
         Err(error) => {
             input.failures.push(error);
-            assemble(args, Vec::new(), BTreeMap::new(), input.failures)
+            assemble(
+                args,
+                Vec::new(),
+                BTreeMap::new(),
+                input.failures,
+                Vec::new(),
+            )
         }
     };
     for failure in &report.failures {
@@ -187,7 +193,12 @@ async fn judge_all(args: &LintArgs, input: Input, cluster: Option<Cluster>) -> R
             }
         }
     }
-    assemble(args, objects, skipped, failures)
+    let asked = !args.online && objects.iter().any(|o| o.kind == "WorkloadAccess");
+    let not_judged = match asked {
+        true => access::never_in_files(&run.world),
+        false => Vec::new(),
+    };
+    assemble(args, objects, skipped, failures, not_judged)
 }
 
 fn assemble(
@@ -195,17 +206,13 @@ fn assemble(
     objects: Vec<Judged>,
     skipped: BTreeMap<String, usize>,
     failures: Vec<String>,
+    not_judged: Vec<&'static str>,
 ) -> Report {
     Report {
         api_version: API_VERSION,
         mode: if args.online { "online" } else { "offline" },
         summary: Summary::of(&objects, &skipped),
-        not_judged: match args.online {
-            false if objects.iter().any(|o| o.kind == "WorkloadAccess") => {
-                access::NEVER_IN_FILES.to_vec()
-            }
-            _ => Vec::new(),
-        },
+        not_judged,
         objects,
         skipped,
         failures,

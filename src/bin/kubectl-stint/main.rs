@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod candidates;
 mod codes;
 mod lint;
 mod online;

@@ -10,6 +10,8 @@ use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use stint::api::{AccessPolicy, names};
+use stint::domain::condition::Condition;
+use stint::domain::covers::Ceiling;
 use stint::domain::facts::{AccountFacts, Held, Role as SourceRole};
 use stint::domain::grant::Account;
 use stint::domain::patterns::Patterns;
@@ -23,6 +25,8 @@ pub struct KnownPolicy {
     pub policy: Arc<Policy>,
     /// As it is written.
     pub object: AccessPolicy,
+    /// What each of its conditions looks at, in their order.
+    pub reads: Vec<Vec<String>>,
 }
 
 /// A role by kind, namespace (empty for a ClusterRole) and name.
@@ -44,6 +48,8 @@ pub struct World {
     pub policies: Vec<KnownPolicy>,
     /// Policies that cannot be used.
     pub broken_policies: usize,
+    /// What the cluster lets Stint grant, if the input has the ClusterRole that says it.
+    pub ceiling: Option<Arc<Ceiling>>,
     namespaces: BTreeMap<String, Labels>,
     accounts: BTreeMap<(String, String), AccountFacts>,
     roles: BTreeMap<RoleKey, SourceRole>,
@@ -60,7 +66,14 @@ impl World {
         world
             .policies
             .sort_by(|a, b| a.policy.name().cmp(b.policy.name()));
+        world.ceiling = world.compile_ceiling();
         world
+    }
+
+    /// Without rules it is not known yet, as for the operator: Kubernetes puts them together in the cluster.
+    fn compile_ceiling(&self) -> Option<Arc<Ceiling>> {
+        let role = self.role("ClusterRole", "", CEILING)?;
+        (!role.rules.is_empty()).then(|| Arc::new(Ceiling::compile(&role.rules)))
     }
 
     fn add(&mut self, object: &Object, default_namespace: &str) {
@@ -129,6 +142,7 @@ impl World {
                 self.policies.retain(other);
                 self.policies.push(KnownPolicy {
                     policy: Arc::new(policy),
+                    reads: reads(&written),
                     object: written,
                 });
             }
@@ -199,6 +213,19 @@ impl World {
         all.dedup();
         (!all.is_empty()).then_some(all)
     }
+}
+
+/// The ClusterRole that holds the ceiling, as the chart names it.
+const CEILING: &str = "stint-grantable";
+
+/// What the conditions of a policy look at.
+fn reads(policy: &AccessPolicy) -> Vec<Vec<String>> {
+    let all = policy.spec.conditions.iter().flatten();
+    // The policy compiled, so each of its conditions does.
+    let compiled = all.filter_map(|condition| Condition::compile(condition).ok());
+    compiled
+        .map(|condition| condition.reads().map(str::to_owned).collect())
+        .collect()
 }
 
 /// API group of roles and bindings.

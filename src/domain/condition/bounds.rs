@@ -10,7 +10,7 @@ use cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, SelectExpr, operators,
 };
 use regex::{Regex, RegexBuilder};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Most steps of one evaluation; a step is a node of the expression, once for each turn of the loops around it.
@@ -64,12 +64,21 @@ fn refuse<T>(at: &IdedExpr, why: impl Into<String>) -> Result<T, Refusal> {
     })
 }
 
+/// What a checked expression needs to be evaluated.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) patterns: Patterns,
+    /// Each variable or field of one that it uses, `request.spec.ticket`, once.
+    pub(super) reads: BTreeSet<String>,
+}
+
 /// Checks a whole expression.
-pub(super) fn check(root: &IdedExpr) -> Result<Patterns, Refusal> {
+pub(super) fn check(root: &IdedExpr) -> Result<Checked, Refusal> {
     let mut walk = Walk {
         locals: Vec::new(),
         depth: 0,
         patterns: HashMap::new(),
+        reads: Vec::new(),
     };
     let steps = walk.steps(root)?;
     if steps > BUDGET {
@@ -81,7 +90,10 @@ pub(super) fn check(root: &IdedExpr) -> Result<Patterns, Refusal> {
     if !may_be_bool(root) {
         return refuse(root, "must yield a bool");
     }
-    Ok(Arc::new(walk.patterns))
+    Ok(Checked {
+        patterns: Arc::new(walk.patterns),
+        reads: walk.reads.iter().map(|path| path.join(".")).collect(),
+    })
 }
 
 /// What is certainly no bool is refused when it is written; what turns out to be none when it is evaluated.
@@ -111,11 +123,19 @@ fn may_be_bool(root: &IdedExpr) -> bool {
     }
 }
 
+/// A variable of a loop, and the most steps that comparing its value takes.
+struct Local<'a> {
+    name: &'a str,
+    weight: u64,
+}
+
 struct Walk<'a> {
     /// Variables of the loops around the node.
-    locals: Vec<&'a str>,
+    locals: Vec<Local<'a>>,
     depth: usize,
     patterns: HashMap<String, Regex>,
+    /// The longest path at each place where a variable is used.
+    reads: Vec<Vec<&'a str>>,
 }
 
 impl<'a> Walk<'a> {
@@ -129,7 +149,7 @@ impl<'a> Walk<'a> {
             Expr::Literal(_) => 0,
             Expr::Ident(name) => self.ident(at, name)?,
             Expr::Select(select) => self.select(at, select)?,
-            Expr::List(list) => self.all(&list.elements)?,
+            Expr::List(list) => self.all(&list.elements)?.saturating_add(self.weight(at)),
             Expr::Map(map) if map.entries.is_empty() => 0,
             Expr::Map(map) => {
                 // A map made here could hide a long list behind the name of a short one.
@@ -150,6 +170,54 @@ impl<'a> Walk<'a> {
         Ok(below.saturating_add(1))
     }
 
+    fn local(&self, name: &str) -> Option<&Local<'a>> {
+        self.locals.iter().rev().find(|local| local.name == name)
+    }
+
+    /// Most elements that a list or map can have: by the name of its field, which `inputs` holds it to.
+    fn count(&self, list: &IdedExpr) -> u64 {
+        match &list.expr {
+            Expr::List(list) => list.elements.len() as u64,
+            Expr::Select(select) => inputs::longest(&select.field),
+            Expr::Call(call) => match (call.func_name.as_str(), call.args.as_slice()) {
+                (operators::ADD, [a, b]) => self.count(a).saturating_add(self.count(b)),
+                (operators::CONDITIONAL, [_, a, b]) => self.count(a).max(self.count(b)),
+                _ => self.weight(list).max(inputs::LONGEST),
+            },
+            _ => inputs::LONGEST,
+        }
+    }
+
+    /// Most steps that comparing or copying a value takes: one for each text or number in it.
+    fn weight(&self, at: &IdedExpr) -> u64 {
+        match &at.expr {
+            Expr::Ident(name) => match self.local(name) {
+                Some(local) => local.weight,
+                None => inputs::weight(name),
+            },
+            Expr::Select(select) => inputs::weight(&select.field),
+            Expr::List(list) => self.sum(&list.elements),
+            Expr::Call(call) => match call.func_name.as_str() {
+                operators::ADD | operators::CONDITIONAL | operators::INDEX => self.sum(&call.args),
+                _ => 1,
+            },
+            _ => 1,
+        }
+    }
+
+    fn sum(&self, parts: &[IdedExpr]) -> u64 {
+        let weights = parts.iter().map(|part| self.weight(part));
+        weights.fold(1, u64::saturating_add)
+    }
+
+    /// The same for one element of a list.
+    fn element_weight(&self, list: &IdedExpr) -> u64 {
+        match &list.expr {
+            Expr::Select(select) => inputs::element_weight(&select.field),
+            _ => self.weight(list),
+        }
+    }
+
     fn all(&mut self, parts: &'a [IdedExpr]) -> Result<u64, Refusal> {
         let mut sum: u64 = 0;
         for part in parts {
@@ -158,8 +226,12 @@ impl<'a> Walk<'a> {
         Ok(sum)
     }
 
-    fn ident(&self, at: &IdedExpr, name: &str) -> Result<u64, Refusal> {
-        if self.locals.contains(&name) || inputs::fields(&[name]).is_some() {
+    fn ident(&mut self, at: &IdedExpr, name: &'a str) -> Result<u64, Refusal> {
+        if self.local(name).is_some() {
+            return Ok(0);
+        }
+        if inputs::fields(&[name]).is_some() {
+            self.reads.push(vec![name]);
             return Ok(0);
         }
         let known = inputs::NAMES.join(", ");
@@ -171,8 +243,14 @@ impl<'a> Walk<'a> {
 
     fn select(&mut self, at: &IdedExpr, select: &'a SelectExpr) -> Result<u64, Refusal> {
         let steps = self.steps(&select.operand)?;
-        if let Some(path) = self.path(&select.operand)
-            && let Some(fields) = inputs::fields(&path).filter(|fields| !fields.is_empty())
+        let Some(path) = self.path(&select.operand) else {
+            return Ok(steps);
+        };
+        // The walk below ended with the operand, whose path is the last one.
+        if let Some(read) = self.reads.last_mut() {
+            read.push(&select.field);
+        }
+        if let Some(fields) = inputs::fields(&path).filter(|fields| !fields.is_empty())
             && !fields.contains(&select.field.as_str())
         {
             let (of, known) = (path.join("."), fields.join(", "));
@@ -185,7 +263,7 @@ impl<'a> Walk<'a> {
     /// `request.spec` as its parts; nothing for what is computed or belongs to a loop.
     fn path(&self, at: &'a IdedExpr) -> Option<Vec<&'a str>> {
         match &at.expr {
-            Expr::Ident(name) if !self.locals.contains(&name.as_str()) => Some(vec![name]),
+            Expr::Ident(name) if self.local(name).is_none() => Some(vec![name]),
             Expr::Select(select) => {
                 let mut path = self.path(&select.operand)?;
                 path.push(&select.field);
@@ -206,10 +284,6 @@ impl<'a> Walk<'a> {
             self.pattern(at, call)?;
             return Ok(steps.saturating_add(REGEX_STEPS));
         }
-        let in_list = match (name, call.args.as_slice()) {
-            (operators::IN, [_, list]) => longest(list),
-            _ => 0,
-        };
         if !is_operator(name) && !FUNCTIONS.contains(&name) {
             let known = FUNCTIONS.join(", ");
             return refuse(
@@ -217,7 +291,12 @@ impl<'a> Walk<'a> {
                 format!("there is no function `{name}`; there are {known}"),
             );
         }
-        Ok(steps.saturating_add(in_list))
+        if is_lazy(name) {
+            return Ok(steps);
+        }
+        let parts = call.args.iter().chain(call.target.as_deref());
+        let weights = parts.map(|part| self.weight(part));
+        Ok(weights.fold(steps, u64::saturating_add))
     }
 
     /// Regular expressions are compiled with the policy, so they must be written out.
@@ -256,16 +335,16 @@ impl<'a> Walk<'a> {
         }
         let range = self.steps(&comprehension.iter_range)?;
         let outer = self.locals.len();
-        self.locals.push(&comprehension.accu_var);
-        self.locals.push(&comprehension.iter_var);
-        self.locals.extend(comprehension.iter_var2.as_deref());
-        let mut turn = 0;
-        for part in [&comprehension.loop_cond, &comprehension.loop_step] {
-            turn += self.steps(part)?;
-        }
+        let weight = self.element_weight(&comprehension.iter_range);
+        let variables = [&comprehension.accu_var, &comprehension.iter_var];
+        let variables = variables.into_iter().chain(&comprehension.iter_var2);
+        self.locals
+            .extend(variables.map(|name| Local { name, weight }));
+        let condition = self.steps(&comprehension.loop_cond)?;
+        let turn = condition.saturating_add(self.steps(&comprehension.loop_step)?);
         let result = self.steps(&comprehension.result)?;
         self.locals.truncate(outer);
-        let turns = longest(&comprehension.iter_range);
+        let turns = self.count(&comprehension.iter_range);
         Ok(turn
             .saturating_mul(turns)
             .saturating_add(range)
@@ -278,11 +357,15 @@ fn is_operator(name: &str) -> bool {
         || matches!(name, operators::IN | operators::NOT_STRICTLY_FALSE)
 }
 
-/// Most elements that a list or map can have: by the name of its field, which `inputs` holds it to.
-fn longest(list: &IdedExpr) -> u64 {
-    match &list.expr {
-        Expr::List(list) => list.elements.len() as u64,
-        Expr::Select(select) => inputs::longest(&select.field),
-        _ => inputs::LONGEST,
-    }
+/// Operators that look at no more of their operands than one of them, or a truth.
+fn is_lazy(name: &str) -> bool {
+    matches!(
+        name,
+        operators::CONDITIONAL
+            | operators::LOGICAL_AND
+            | operators::LOGICAL_OR
+            | operators::LOGICAL_NOT
+            | operators::NOT_STRICTLY_FALSE
+            | operators::INDEX
+    )
 }

@@ -37,6 +37,28 @@ pub(super) fn longest(field: &str) -> u64 {
     }
 }
 
+/// Most texts and numbers in the variable or field of this name.
+pub(super) fn weight(name: &str) -> u64 {
+    const RULE: u64 = 4 * RULES;
+    match name {
+        "rules" => RULES * RULE,
+        "request" | "spec" => 3 * RULES * RULE,
+        "requester" | "namespaceObject" | "serviceAccount" | "metadata" => 2 * LONGEST,
+        "groups" | "labels" => LONGEST,
+        "verbs" | "apiGroups" | "resources" | "resourceNames" | "nonResourceURLs" => RULES,
+        // A text, a number, or one of the two references.
+        _ => 4,
+    }
+}
+
+/// The same for one element of the list in a field of this name.
+pub(super) fn element_weight(name: &str) -> u64 {
+    match name {
+        "rules" => weight("rules") / RULES,
+        _ => 1,
+    }
+}
+
 /// The fields below a path, if the path is known: `request` has `spec`, and so on. None when any field may be there.
 pub(super) fn fields(path: &[&str]) -> Option<&'static [&'static str]> {
     match path {
@@ -82,7 +104,7 @@ pub struct Inputs<'a> {
     pub account_labels: &'a Labels,
     /// How much harm the rights can do.
     pub risk: Risk,
-    /// When access begins: now, or when it began. A condition on the time of day so decides once.
+    /// When access begins: now, when the window opens, or when it began. A condition on the time of day so decides once.
     pub now: Timestamp,
 }
 

@@ -9,7 +9,7 @@ mod inputs;
 pub use inputs::Inputs;
 
 use crate::api::access_policy::PolicyCondition;
-use bounds::{Patterns, Refusal};
+use bounds::{Checked, Refusal};
 use cel::common::ast::SourceInfo;
 use cel::{Context, Env, IdedExpr, Value};
 use std::sync::{Arc, LazyLock};
@@ -29,7 +29,7 @@ pub struct Condition {
     text: String,
     message: Option<String>,
     program: IdedExpr,
-    patterns: Patterns,
+    checked: Checked,
 }
 
 /// Why a condition refuses.
@@ -52,14 +52,20 @@ impl Condition {
             ));
         }
         let (program, source) = parse(text)?;
-        let patterns =
+        let checked =
             bounds::check(&program).map_err(|refusal| located(&source, text, &refusal))?;
         Ok(Self {
             text: text.to_owned(),
             message: condition.message.clone(),
             program,
-            patterns,
+            checked,
         })
+    }
+
+    /// What it looks at: each variable, or field of one, as `serviceAccount.labels`; a variable alone where all of it is
+    /// used.
+    pub fn reads(&self) -> impl Iterator<Item = &str> {
+        self.checked.reads.iter().map(String::as_str)
     }
 
     /// Whether it holds; anything but `true` refuses.
@@ -86,7 +92,7 @@ impl Condition {
         for (name, value) in inputs.values()? {
             context.add_variable_from_value(name, value);
         }
-        let patterns = self.patterns.clone();
+        let patterns = self.checked.patterns.clone();
         let matches = move |cel::extractors::This(text): cel::extractors::This<Arc<String>>,
                             pattern: Arc<String>| {
             patterns
