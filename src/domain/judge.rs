@@ -220,7 +220,7 @@ fn not_ready(why: impl Into<String>) -> Verdict {
 }
 
 /// Where the rules would hold.
-fn scope<'a>(grant: &'a Grant, facts: &Facts) -> Scope<'a> {
+pub fn scope<'a>(grant: &'a Grant, facts: &Facts) -> Scope<'a> {
     match grant.place() {
         Place::Cluster => Scope::Cluster,
         Place::Namespace(name) if facts.privileged_namespace => Scope::PrivilegedNamespace(name),

@@ -1,4 +1,4 @@
-//! A WorkloadAccess of the input before the judge: the same parser and the same judgement as in the webhook, with the
+//! A request of the input before the judge: the same parser and the same judgement as in the webhook, with the
 //! facts that the input holds.
 //!
 //! What decides and is not in the input is never guessed. A policy whose selectors or conditions ask for something unknown is
@@ -13,24 +13,26 @@ use crate::world::World;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use stint::api::WorkloadAccess;
 use stint::api::workload_access::RoleKind;
-use stint::domain::catalogue::{self, Disposition, Scope};
+use stint::api::{ClusterWorkloadAccess, WorkloadAccess};
+use stint::domain::catalogue::{self, Disposition};
 use stint::domain::covers::Ceiling;
 use stint::domain::facts::{AccountFacts, Facts, Role, RoleFacts};
 use stint::domain::grant::{Grant, Source};
 use stint::domain::hygiene;
-use stint::domain::judge::{NotYet, Verdict, is_cluster_namespace, judge};
+use stint::domain::judge::{NotYet, Verdict, is_cluster_namespace, judge, scope};
 use stint::domain::patterns::Patterns;
 use stint::domain::receipt::Requester;
+use stint::domain::request::{Access, Place};
 use stint::domain::rules::{self, ALL, Rule};
 use stint::domain::served::Served;
 use stint::domain::violation::{Problem, Violation};
 
-/// What no file of the input can say about a request.
-pub fn never_in_files(world: &World) -> Vec<&'static str> {
+/// What no file of the input can say about a request; more of one for the whole cluster.
+pub fn never_in_files(world: &World, wide: bool) -> Vec<&'static str> {
     let known = |text: &&str| *text == CEILING && world.ceiling.is_some();
-    let all = NEVER_IN_FILES.into_iter();
+    let more = OF_THE_CLUSTER.into_iter().filter(|_| wide);
+    let all = NEVER_IN_FILES.into_iter().chain(more);
     all.filter(|text| !known(text)).collect()
 }
 
@@ -44,8 +46,13 @@ const NEVER_IN_FILES: [&str; 5] = [
     "other grants and standing bindings of the account that are not in the input",
 ];
 
-/// Judges one request in `namespace`.
-pub fn judge_access(object: &Object, namespace: &str, world: &World, now: Timestamp) -> Judged {
+const OF_THE_CLUSTER: [&str; 2] = [
+    "whether this installation grants anything in the whole cluster [WA-NOT-ALLOWED]",
+    "whether everything that is asked for in the whole cluster lives in namespaces [OB-W07]",
+];
+
+/// Judges one request for `place`.
+pub fn judge_access(object: &Object, place: &Place, world: &World, now: Timestamp) -> Judged {
     let from_schema = schema::violations(&object.kind, &object.node);
     let mut case = Case {
         object,
@@ -53,7 +60,7 @@ pub fn judge_access(object: &Object, namespace: &str, world: &World, now: Timest
         known: true,
         risk: None,
     };
-    match decode(object, namespace) {
+    match decode(object, place) {
         Ok(access) => case.decide(&access, world, now),
         Err(violation) if from_schema.is_empty() => case.refuse(&[violation]),
         Err(_) => {}
@@ -63,19 +70,27 @@ pub fn judge_access(object: &Object, namespace: &str, world: &World, now: Timest
     let untold = from_schema.into_iter().filter(|v| !told(&v.path));
     let untold: Vec<Violation> = untold.collect();
     case.refuse(&untold);
-    let mut judged = Judged::new(object, Some(namespace), case.findings, case.known);
+    let mut judged = Judged::new(object, place.namespace(), case.findings, case.known);
     judged.risk = case.risk;
     judged
 }
 
-fn decode(object: &Object, namespace: &str) -> Result<WorkloadAccess, Violation> {
-    let decoded = serde_json::from_value::<WorkloadAccess>(object.node.value());
-    let mut access = decoded.map_err(|error| {
+fn decode(object: &Object, place: &Place) -> Result<Access, Violation> {
+    let value = object.node.value();
+    let decoded = match place {
+        Place::Namespace(namespace) => {
+            serde_json::from_value::<WorkloadAccess>(value).map(|mut access| {
+                access.metadata.namespace = Some(namespace.clone());
+                Access::Namespaced(Box::new(access))
+            })
+        }
+        Place::Cluster => serde_json::from_value::<ClusterWorkloadAccess>(value)
+            .map(|access| Access::Cluster(Box::new(access))),
+    };
+    decoded.map_err(|error| {
         let message = format!("cannot be read: {error}");
         Violation::new("WA-DECODE", "spec", Problem::Invalid, message)
-    })?;
-    access.metadata.namespace = Some(namespace.to_owned());
-    Ok(access)
+    })
 }
 
 struct Case<'a> {
@@ -99,7 +114,7 @@ impl Case<'_> {
             .push(Finding::remark(self.object, Level::Warning, path, text));
     }
 
-    fn decide(&mut self, access: &WorkloadAccess, world: &World, now: Timestamp) {
+    fn decide(&mut self, access: &Access, world: &World, now: Timestamp) {
         let grant = match Grant::parse(access) {
             Ok(grant) => grant,
             Err(violations) => return self.refuse(&violations),
@@ -198,10 +213,7 @@ impl Case<'_> {
             (Source::Role(_), RoleFacts::Found(role)) => &role.rules,
             (Source::Role(_), _) => return,
         };
-        let scope = match facts.privileged_namespace {
-            true => Scope::PrivilegedNamespace(grant.home()),
-            false => Scope::Namespace(grant.home()),
-        };
+        let scope = scope(grant, facts);
         let (base, indexed) = (grant.source().path(), grant.source().is_inline());
         for finding in catalogue::findings(Patterns::of(rules), scope) {
             if finding.disposition == Disposition::Named {
@@ -260,7 +272,7 @@ fn facts(grant: &Grant, world: &World, now: Timestamp) -> Facts {
         (true, Some(pinned)) => pinned.to_owned(),
         _ => account.uid,
     };
-    let (role, served) = reaching(role(grant, world));
+    let (role, served) = reaching(role(grant, world), grant.place());
     Facts {
         requester: Requester::default(),
         requested_at: now,
@@ -273,7 +285,7 @@ fn facts(grant: &Grant, world: &World, now: Timestamp) -> Facts {
         policies: Vec::new(),
         broken_policies: world.broken_policies,
         ceiling: Some(ceiling(world)),
-        held: world.held(grant.account(), grant.home()),
+        held: world.held(grant.account(), grant.place()),
         active_others: 0,
         held_since: BTreeMap::new(),
         live: None,
@@ -283,20 +295,28 @@ fn facts(grant: &Grant, world: &World, now: Timestamp) -> Facts {
 
 /// What Stint may grant; without the ClusterRole that says it, nothing is held against it.
 fn ceiling(world: &World) -> Arc<Ceiling> {
-    let everything = Rule {
-        api_groups: vec![ALL.into()],
-        resources: vec![ALL.into()],
-        verbs: vec![ALL.into()],
-        ..Rule::default()
-    };
+    let all = || vec![ALL.to_owned()];
+    let everything = [
+        Rule {
+            api_groups: all(),
+            resources: all(),
+            verbs: all(),
+            ..Rule::default()
+        },
+        Rule {
+            non_resource_urls: all(),
+            verbs: all(),
+            ..Rule::default()
+        },
+    ];
     let known = world.ceiling.clone();
-    known.unwrap_or_else(|| Arc::new(Ceiling::compile(&[everything])))
+    known.unwrap_or_else(|| Arc::new(Ceiling::compile(&everything)))
 }
 
-/// The role as a copy takes it, as far as files can tell: its rules in canonical form, without non-resource URLs, which reach
-/// nothing through a RoleBinding. Where no rule names both a group and a resource, nothing of what a cluster serves is looked
+/// The role as a copy takes it, as far as files can tell: its rules in canonical form, for a namespace without non-resource
+/// URLs, which reach nothing through a RoleBinding. Where no rule names both a group and a resource, nothing of what a cluster serves is looked
 /// up, and the copy is known in full: then the judge makes it itself, from a cluster that serves nothing.
-fn reaching(role: RoleFacts) -> (RoleFacts, Option<Arc<Served>>) {
+fn reaching(role: RoleFacts, place: &Place) -> (RoleFacts, Option<Arc<Served>>) {
     let RoleFacts::Found(role) = role else {
         return (role, None);
     };
@@ -306,12 +326,13 @@ fn reaching(role: RoleFacts) -> (RoleFacts, Option<Arc<Served>>) {
     if !role.rules.iter().any(names_a_resource) {
         return (RoleFacts::Found(role), Some(Arc::default()));
     }
-    let without_urls = |rule: &Rule| Rule {
-        non_resource_urls: Vec::new(),
-        ..rule.clone()
-    };
-    let on_resources = role.rules.iter().filter(|rule| !rule.resources.is_empty());
-    let rules: Vec<Rule> = on_resources.map(without_urls).collect();
+    let mut rules = role.rules;
+    if *place != Place::Cluster {
+        rules.retain(|rule| !rule.resources.is_empty());
+        rules
+            .iter_mut()
+            .for_each(|rule| rule.non_resource_urls.clear());
+    }
     let rules = rules::canonical(&rules);
     (RoleFacts::Found(Role { rules, ..role }), None)
 }

@@ -13,11 +13,12 @@ use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use stint::api::names;
+use stint::domain::request::Place;
 use stint::domain::violation::{Problem, Violation};
 
 /// Judge manifests before they reach a cluster
 ///
-/// WorkloadAccess and AccessPolicy objects are judged as Stint's webhooks judge them, plain Roles and bindings against the
+/// WorkloadAccess, ClusterWorkloadAccess and AccessPolicy objects are judged as Stint's webhooks judge them, plain Roles and bindings against the
 /// catalogue of over-broad rights. Objects of other kinds are skipped; Namespaces and ServiceAccounts among them tell their
 /// labels. Without --online no cluster is asked.
 #[derive(Debug, Args)]
@@ -193,9 +194,10 @@ async fn judge_all(args: &LintArgs, input: Input, cluster: Option<Cluster>) -> R
             }
         }
     }
-    let asked = !args.online && objects.iter().any(|o| o.kind == "WorkloadAccess");
+    let asked = !args.online && objects.iter().any(|o| is_request(&o.kind));
+    let wide = objects.iter().any(|o| o.kind == "ClusterWorkloadAccess");
     let not_judged = match asked {
-        true => access::never_in_files(&run.world),
+        true => access::never_in_files(&run.world, wide),
         false => Vec::new(),
     };
     assemble(args, objects, skipped, failures, not_judged)
@@ -239,7 +241,13 @@ impl Run {
                 }
                 (None, Some(cluster)) => cluster.judge(object, namespace).await?,
                 (None, None) if kind == "AccessPolicy" => rbac::judge_policy(object),
-                (None, None) => judge_access(object, namespace, &self.world, self.now),
+                (None, None) => {
+                    let place = match kind {
+                        "ClusterWorkloadAccess" => Place::Cluster,
+                        _ => Place::Namespace(namespace.to_owned()),
+                    };
+                    judge_access(object, &place, &self.world, self.now)
+                }
             },
             (RBAC, "Role") => rbac::judge_role(object, Some(namespace), &self.world),
             (RBAC, "ClusterRole") => rbac::judge_role(object, None, &self.world),
@@ -267,10 +275,15 @@ impl Run {
     }
 }
 
+fn is_request(kind: &str) -> bool {
+    matches!(kind, "WorkloadAccess" | "ClusterWorkloadAccess")
+}
+
 /// A misspelt kind must not pass as one of somebody else's.
 fn wrong_kind(object: &Object) -> Option<Violation> {
-    if !matches!(object.kind.as_str(), "WorkloadAccess" | "AccessPolicy") {
-        let message = "must be WorkloadAccess or AccessPolicy, the kinds of stint.dev";
+    if !is_request(&object.kind) && object.kind != "AccessPolicy" {
+        let message =
+            "must be WorkloadAccess, ClusterWorkloadAccess or AccessPolicy, the kinds of stint.dev";
         return Some(
             Violation::new("WA-KIND", "kind", Problem::Invalid, message).found(&object.kind),
         );

@@ -72,6 +72,7 @@ impl Cluster {
     ) -> Result<Vec<Finding>, String> {
         let path = match namespace {
             Some(namespace) => format!("namespaces/{}/workloadaccesses", plain(namespace)?),
+            None if object.kind == "ClusterWorkloadAccess" => "clusterworkloadaccesses".to_owned(),
             None => "accesspolicies".to_owned(),
         };
         let uri = format!(

@@ -16,6 +16,7 @@ use stint::domain::facts::{AccountFacts, Held, Role as SourceRole};
 use stint::domain::grant::Account;
 use stint::domain::patterns::Patterns;
 use stint::domain::policy::{Labels, Policy};
+use stint::domain::request::Place;
 use stint::domain::rules::{self, Rule};
 
 /// A policy that can be used, as it is and as it is written.
@@ -168,8 +169,8 @@ impl World {
         self.roles.get(&key)
     }
 
-    /// What the account holds in the namespace by bindings and roles of the input.
-    pub fn held(&self, account: &Account, namespace: &str) -> Vec<Held> {
+    /// What the account holds in the place by bindings and roles of the input.
+    pub fn held(&self, account: &Account, place: &Place) -> Vec<Held> {
         let user = format!(
             "system:serviceaccount:{}:{}",
             account.namespace, account.name
@@ -181,7 +182,7 @@ impl World {
         ];
         let reaches = |binding: &&KnownBinding| {
             let own = binding.namespace.as_deref().unwrap_or_default();
-            let here = own.is_empty() || own == namespace;
+            let here = own.is_empty() || Some(own) == place.namespace();
             let mut subjects = binding.subjects.iter();
             here && subjects.any(|subject| rules::applies_to(subject, own, &user, &groups))
         };
@@ -189,7 +190,8 @@ impl World {
         holding
             .filter_map(|binding| {
                 let reference = &binding.role_ref;
-                let role = self.role(&reference.kind, namespace, &reference.name)?;
+                let own = binding.namespace.as_deref().unwrap_or_default();
+                let role = self.role(&reference.kind, own, &reference.name)?;
                 Some(Held {
                     by: binding.title.clone(),
                     patterns: Patterns::of(&role.rules),
