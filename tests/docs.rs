@@ -12,9 +12,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use stint::domain::catalogue::{self, Code, Disposition, Scope, Severity};
 
-/// Checks that nothing judges: whether a ClusterRoleBinding reaches further than RoleBindings would can be told only from
-/// what is served. Their examples are read as the kind that they are, and no more.
-const ONLY_READ: [&str; 1] = ["OB-W07"];
+/// The check that looks at where a request holds and at what is served, and so is not seen in rules alone.
+const BY_PLACE: &str = "OB-W07";
 
 /// Every file below a folder that ends in one of these.
 fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
@@ -69,7 +68,7 @@ fn every_entry_shows_what_triggers_it_and_what_to_do_instead() {
 fn every_code_is_triggered_by_a_test() {
     let own = ["docs.rs", "support/page.rs", "support/examples.rs"];
     let own = own.map(|file| root().join("tests").join(file));
-    let mut mentioned: BTreeSet<String> = ONLY_READ.map(str::to_owned).into();
+    let mut mentioned: BTreeSet<String> = BTreeSet::new();
     for file in files(&root().join("tests"), &[".rs", ".yaml"]) {
         if !own.contains(&file) {
             mentioned.extend(codes_in(&std::fs::read_to_string(file).unwrap()));
@@ -87,10 +86,6 @@ fn the_request_of_the_page_is_granted() {
 #[tokio::test(start_paused = true)]
 async fn each_example_triggers_its_code() {
     for (code, text) in entries() {
-        if ONLY_READ.contains(&code.as_str()) {
-            assert!(blocks(&text).iter().all(is_binding), "{code}");
-            continue;
-        }
         let codes = triggered(&code, &text).await;
         let reported = catalogue::code(&code).and_then(|check| check.reported_as);
         let hit = codes.contains(&code) || reported.is_some_and(|other| codes.contains(other));
@@ -120,7 +115,7 @@ fn scopes(check: &Code, text: &str) -> Vec<(Scope<'static>, Severity)> {
     let by_catalogue = examples
         .iter()
         .any(|e| is_binding(e) || rules_of(e).is_some());
-    let by_catalogue = by_catalogue && !ONLY_READ.contains(&check.id);
+    let by_catalogue = by_catalogue && check.id != BY_PLACE;
     let fires = |scope: &Scope<'_>| !by_catalogue || in_scope(text, *scope).contains(&check.id);
     let fired = SCOPES.into_iter().filter(fires);
     fired
@@ -161,7 +156,7 @@ fn an_entry_says_in_which_scope_it_counts_and_how_much() {
         );
         let dead = text.contains("Only in the cluster: dead through a RoleBinding.");
         let only_cluster = matches!(scopes.as_slice(), [(Scope::Cluster, _)]);
-        let expected = only_cluster && !ONLY_READ.contains(&check.id);
+        let expected = only_cluster && check.id != BY_PLACE;
         assert_eq!(dead, expected, "{}", check.id);
     }
 }
@@ -179,7 +174,6 @@ fn who_can_allow(check: &Code, found: &[catalogue::Finding]) -> Option<&'static 
     let combination = check.id.starts_with("OB-C");
     let never = found.iter().any(|f| f.disposition == Disposition::Never);
     match check.disposition {
-        _ if ONLY_READ.contains(&check.id) => None,
         Disposition::Never if of_bindings => Some(ALWAYS_ERROR),
         _ if of_bindings => Some(BY_SEVERITY),
         Disposition::Named if combination && never => Some(NEVER_BY_ITS_HALVES),

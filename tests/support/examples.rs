@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use stint::api::names::made_object_name;
-use stint::api::{AccessPolicy, WorkloadAccess};
+use stint::api::{AccessPolicy, ClusterWorkloadAccess, WorkloadAccess};
 use stint::domain::binding::{self, Binding, BoundRole};
 use stint::domain::catalogue::{self, Finding, Scope};
 use stint::domain::covers::Ceiling;
@@ -139,8 +139,12 @@ pub fn judged(code: &str, text: &str) -> Vec<Violation> {
     };
     let mut facts = facts(policy);
     surround(code, &examples, &mut facts);
-    let object: WorkloadAccess = serde_json::from_value(request).unwrap();
-    let verdict = match Grant::parse(&object) {
+    let of_cluster = |e: &&Value| e["kind"] == "ClusterWorkloadAccess";
+    let parsed = match examples.iter().find(of_cluster) {
+        Some(example) => Grant::parse(&wide(example)),
+        None => Grant::parse(&serde_json::from_value::<WorkloadAccess>(request).unwrap()),
+    };
+    let verdict = match parsed {
         Ok(grant) => judge(&grant, &facts, facts.requested_at),
         Err(violations) => Verdict::Refused(violations),
     };
@@ -149,6 +153,14 @@ pub fn judged(code: &str, text: &str) -> Vec<Violation> {
         Verdict::Granted(_) => vec![],
         other => panic!("{code} is neither granted nor refused: {other:?}"),
     }
+}
+
+/// An example that is a whole request for the cluster, but for its metadata.
+fn wide(example: &Value) -> ClusterWorkloadAccess {
+    let mut object = example.clone();
+    object["apiVersion"] = json!("stint.dev/v1alpha1");
+    object["metadata"] = json!({"name": "inventory", "uid": "77778888-9999"});
+    serde_json::from_value(object).unwrap()
 }
 
 /// Changes the request by an example, as the page says how to read one.
