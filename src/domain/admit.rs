@@ -65,25 +65,47 @@ pub fn cluster_grants_are_off() -> Violation {
         .found("ClusterWorkloadAccess")
 }
 
+type Check = fn(&Policy, &Ask<'_>, &mut Vec<Violation>);
+
+/// What a policy looks at, in the order in which it is told. Conditions are the dearest and come last.
+const CHECKS: [Check; 11] = [
+    Policy::awake,
+    Policy::whole_cluster,
+    Policy::account,
+    Policy::covered,
+    Policy::accepted,
+    Policy::combined,
+    Policy::named,
+    Policy::lengths,
+    Policy::ticket,
+    Policy::places,
+    Policy::conditions,
+];
+
 impl Policy {
     /// Every reason why this policy does not admit the request; empty means that it does.
     pub fn refusals(&self, ask: &Ask<'_>) -> Vec<Violation> {
         let mut wrong = Vec::new();
+        for check in CHECKS {
+            check(self, ask, &mut wrong);
+        }
+        wrong
+    }
+
+    /// Whether there is none: the same checks up to the first that refuses.
+    pub fn admits(&self, ask: &Ask<'_>) -> bool {
+        let mut wrong = Vec::new();
+        CHECKS.iter().all(|check| {
+            check(self, ask, &mut wrong);
+            wrong.is_empty()
+        })
+    }
+
+    fn awake(&self, _: &Ask<'_>, wrong: &mut Vec<Violation>) {
         if self.suspended {
             let message = "is suspended; ask its owners or use another policy";
             wrong.push(self.violation("WA-SUSPENDED", "spec", message));
         }
-        self.whole_cluster(ask, &mut wrong);
-        self.account(ask, &mut wrong);
-        self.covered(ask, &mut wrong);
-        self.accepted(ask, &mut wrong);
-        self.combined(ask, &mut wrong);
-        self.named(ask, &mut wrong);
-        self.lengths(ask, &mut wrong);
-        self.ticket(ask, &mut wrong);
-        self.places(ask, &mut wrong);
-        self.conditions(ask, &mut wrong);
-        wrong
     }
 
     fn whole_cluster(&self, ask: &Ask<'_>, wrong: &mut Vec<Violation>) {

@@ -157,13 +157,14 @@ pub fn code(id: &str) -> Option<Code> {
 /// `base` is the path of the rules (`spec.rules`), or with `indexed` false the path of what refers to them
 /// (`spec.roleRef`); then each finding is told once.
 pub fn violations(rules: &[Rule], base: &str, indexed: bool, scope: Scope<'_>) -> Vec<Violation> {
-    violations_of(rules, Patterns::of(rules), base, indexed, scope)
+    let found = findings(Patterns::of(rules), scope);
+    violations_of(rules, &found, base, indexed, scope)
 }
 
-/// The same, for who has the patterns of the rules already.
+/// The same, for who has the findings of the rules already.
 pub(crate) fn violations_of(
     rules: &[Rule],
-    patterns: Patterns,
+    found: &[Finding],
     base: &str,
     indexed: bool,
     scope: Scope<'_>,
@@ -177,7 +178,7 @@ pub(crate) fn violations_of(
     for (index, rule) in rules.iter().enumerate() {
         hygiene::check(rule, index, at, scope, &mut out);
     }
-    for finding in findings(patterns, scope) {
+    for finding in found {
         if finding.disposition == Disposition::Never {
             out.extend(explain(finding.id, rules, base, indexed, scope));
         }

@@ -146,10 +146,14 @@ impl Ceiling {
             for group in &rule.api_groups {
                 for resource in &rule.resources {
                     let owners = self.owners(group, resource);
+                    let any_name = any_name(&owners);
+                    if verbs.iter().all(|(_, symbol)| any_name.covers(*symbol)) {
+                        continue;
+                    }
                     for name in names(rule) {
-                        let allowed = self.allowed(&owners, name);
+                        let allowed = self.on_name(&owners, name);
                         for (verb, symbol) in &verbs {
-                            if !allowed.covers(*symbol) {
+                            if !any_name.covers(*symbol) && !allowed.covers(*symbol) {
                                 outside.add(group, resource, name, verb);
                             }
                         }
@@ -188,12 +192,12 @@ impl Ceiling {
         owners
     }
 
-    fn allowed(&self, owners: &[&Target], name: Option<&str>) -> VerbSet {
+    /// What they allow on objects of this name only.
+    fn on_name(&self, owners: &[&Target], name: Option<&str>) -> VerbSet {
         let name = name.and_then(|name| self.symbols.get(name));
         let mut allowed = VerbSet::default();
-        for owner in owners {
-            allowed.extend(&owner.any_name);
-            if let Some(verbs) = name.and_then(|name| owner.named.get(&name)) {
+        if let Some(name) = name {
+            for verbs in owners.iter().filter_map(|owner| owner.named.get(&name)) {
                 allowed.extend(verbs);
             }
         }
@@ -209,4 +213,13 @@ impl Ceiling {
         }
         allowed
     }
+}
+
+/// What the entries allow on objects of any name.
+fn any_name(owners: &[&Target]) -> VerbSet {
+    let mut allowed = VerbSet::default();
+    for owner in owners {
+        allowed.extend(&owner.any_name);
+    }
+    allowed
 }

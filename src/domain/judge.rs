@@ -6,7 +6,7 @@ use crate::domain::catalogue::{self, Disposition, Finding, Scope};
 use crate::domain::condition::Inputs;
 use crate::domain::covers::Ceiling;
 use crate::domain::facts::{AccountFacts, Facts};
-use crate::domain::grant::{End, Grant};
+use crate::domain::grant::{End, Grant, Source};
 use crate::domain::lifetime;
 use crate::domain::patterns::Patterns;
 use crate::domain::policy::{Labels, Policy, risk};
@@ -15,6 +15,7 @@ use crate::domain::rules::{self, Rule};
 use crate::domain::source;
 use crate::domain::violation::{Problem, Violation, render_lines};
 use jiff::Timestamp;
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
 /// The judgement.
@@ -54,7 +55,8 @@ pub enum NotYet {
 pub struct Approved {
     grant: Grant,
     account_uid: String,
-    rules: Vec<Rule>,
+    /// Of a role; those of the request are in it.
+    copied: Option<Vec<Rule>>,
     canonical: OnceLock<(Vec<Rule>, String)>,
     not_after: Timestamp,
     policy: PolicyStamp,
@@ -88,7 +90,11 @@ impl Approved {
     /// Worked out when somebody materialises the grant: an admission only wants to know that it can be.
     fn canonical(&self) -> &(Vec<Rule>, String) {
         self.canonical.get_or_init(|| {
-            let rules = rules::canonical(&self.rules);
+            let rules = match (&self.copied, self.grant.source()) {
+                (Some(copied), _) => rules::canonical(copied),
+                (None, Source::Rules(written)) => rules::canonical(written),
+                (None, Source::Role(_)) => Vec::new(),
+            };
             let hash = rules::hash(&rules);
             (rules, hash)
         })
@@ -151,13 +157,15 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
     let mut rules = source::granted_rules(grant, facts, scope, &mut wrong);
     let (base, indexed) = (grant.source().path(), grant.source().is_inline());
     let mut patterns = Patterns::of(&rules);
+    let mut findings = catalogue::findings(patterns, scope);
     wrong.extend(catalogue::violations_of(
-        &rules, patterns, base, indexed, scope,
+        &rules, &findings, base, indexed, scope,
     ));
     if rules::atoms(&rules) > rules::MAX_ATOMS {
         // Refused for its size already; nothing that costs time per atom may see it.
-        rules.clear();
+        rules = Cow::default();
         patterns = Patterns::default();
+        findings.clear();
     }
     // A live grant passed it when it began, and the API server checked it then: a ceiling that cannot be read for a moment
     // ends nothing.
@@ -165,7 +173,7 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
         beyond_ceiling(base, &rules, ceiling, &mut wrong);
     }
     let namespaced_only = scope == Scope::Cluster && source::namespaced_only(facts, &rules);
-    let found = assess(grant, facts, patterns, namespaced_only, scope);
+    let found = assess(grant, facts, patterns, findings, namespaced_only, scope);
     let question = Question {
         rules: &rules,
         scope,
@@ -194,10 +202,14 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
             why: NotYet::Scheduled(from),
         };
     }
+    let copied = match rules {
+        Cow::Borrowed(_) if indexed => None,
+        rules => Some(rules.into_owned()),
+    };
     Verdict::Granted(Box::new(Approved {
         grant: grant.clone(),
         account_uid: account.uid.clone(),
-        rules,
+        copied,
         canonical: OnceLock::new(),
         not_after,
         policy: policy.stamp().clone(),
@@ -297,10 +309,10 @@ fn assess(
     grant: &Grant,
     facts: &Facts,
     patterns: Patterns,
+    mut findings: Vec<Finding>,
     namespaced_only: bool,
     scope: Scope<'_>,
 ) -> Assessment {
-    let mut findings = catalogue::findings(patterns, scope);
     if namespaced_only {
         findings.extend(catalogue::finding("OB-W07", scope));
     }
@@ -397,12 +409,21 @@ fn admitting_policy<'a>(
         active_others: facts.active_others,
         inputs: &inputs,
     };
+    let of = |policy: &Policy| Ask {
+        held_since: lifetime::held_since(grant, facts, policy, question.now),
+        ..ask
+    };
+    // Before anything is written about those that refuse.
+    let admitting = facts
+        .policies
+        .iter()
+        .find(|(policy, may_use)| *may_use && policy.admits(&of(policy)));
+    if let Some((policy, _)) = admitting {
+        return Ok(policy);
+    }
     let mut refusals = Vec::new();
     for (policy, may_use) in &facts.policies {
-        let mut wrong = policy.refusals(&Ask {
-            held_since: lifetime::held_since(grant, facts, policy, question.now),
-            ..ask
-        });
+        let mut wrong = policy.refusals(&of(policy));
         if !may_use {
             let message = format!(
                 "may be used only by those who have the verb `use` on accesspolicies '{}'; '{}' has not",
@@ -410,9 +431,6 @@ fn admitting_policy<'a>(
                 facts.requester.username
             );
             wrong.insert(0, policy.violation("WA-REQUESTER", "spec", message));
-        }
-        if wrong.is_empty() {
-            return Ok(policy);
         }
         refusals.extend(wrong);
     }

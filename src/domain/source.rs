@@ -8,25 +8,26 @@ use crate::domain::hygiene;
 use crate::domain::rules::{self, Rule};
 use crate::domain::served;
 use crate::domain::violation::{Problem, Violation};
+use std::borrow::Cow;
 
 /// The rules of the request, or of the role it names. A live grant keeps the rules it was activated with.
 ///
 /// Of a role only what does something in `scope` is copied; a request may not contain anything else.
-pub(crate) fn granted_rules(
-    grant: &Grant,
-    facts: &Facts,
+pub(crate) fn granted_rules<'a>(
+    grant: &'a Grant,
+    facts: &'a Facts,
     scope: Scope<'_>,
     wrong: &mut Vec<Violation>,
-) -> Vec<Rule> {
+) -> Cow<'a, [Rule]> {
     let reference = match grant.source() {
         Source::Rules(rules) => {
             check_reach(grant, facts, rules, scope, wrong);
-            return rules.clone();
+            return Cow::Borrowed(rules);
         }
         Source::Role(reference) => reference,
     };
     if let (Some(_), Some(copy)) = (&facts.live, &facts.copy) {
-        return copy.clone();
+        return Cow::Borrowed(copy);
     }
     let role = match &facts.role {
         RoleFacts::Found(role) => role,
@@ -38,12 +39,12 @@ pub(crate) fn granted_rules(
                 Problem::NotFound,
                 message,
             ));
-            return Vec::new();
+            return Cow::default();
         }
     };
     if let Some((code, message)) = unusable(role) {
         wrong.push(refuse(code, reference, Problem::Invalid, message));
-        return Vec::new();
+        return Cow::default();
     }
     let rules = effective(&role.rules, facts, scope);
     if rules.is_empty() {
@@ -54,7 +55,7 @@ pub(crate) fn granted_rules(
             }
         };
         wrong.push(refuse("WA-INERT", reference, Problem::Invalid, message));
-        return rules;
+        return Cow::default();
     }
     if let Some(live) = &facts.live
         && rules::hash(&rules) != live.rules_hash
@@ -66,9 +67,9 @@ pub(crate) fn granted_rules(
             Problem::Invalid,
             message,
         ));
-        return Vec::new();
+        return Cow::default();
     }
-    rules
+    Cow::Owned(rules)
 }
 
 /// A live grant is left alone: rules that do nothing harm nobody, and what is served may change for a moment.

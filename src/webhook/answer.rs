@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::body::Bytes;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::api::names;
@@ -21,12 +22,13 @@ const MAX_WARNING: usize = 256;
 
 /// Allowed as it is, with what the caller should know.
 pub fn allow(uid: &str, warnings: &[String]) -> Bytes {
-    if warnings.is_empty() {
-        return answer(json!({"uid": uid, "allowed": true}));
-    }
     let cut = |text: &String| -> String { text.chars().take(MAX_WARNING).collect() };
     let warnings: Vec<String> = warnings.iter().take(MAX_WARNINGS).map(cut).collect();
-    answer(json!({"uid": uid, "allowed": true, "warnings": warnings}))
+    answer(Allowed {
+        uid,
+        allowed: true,
+        warnings,
+    })
 }
 
 /// Allowed with changes: `operations` of a JSON Patch (RFC 6902). For the mutating webhook only; from a validating one
@@ -72,9 +74,31 @@ fn cause(violation: &Violation) -> Value {
     })
 }
 
-fn answer(response: Value) -> Bytes {
-    let review = json!({"apiVersion": API_VERSION, "kind": KIND, "response": response});
-    Bytes::from(review.to_string())
+fn answer(response: impl Serialize) -> Bytes {
+    let review = Review {
+        api_version: API_VERSION,
+        kind: KIND,
+        response,
+    };
+    // Texts, numbers and lists of them have nothing that JSON cannot hold; an empty body would be a failed call, which denies.
+    Bytes::from(serde_json::to_vec(&review).unwrap_or_default())
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Review<T> {
+    api_version: &'static str,
+    kind: &'static str,
+    response: T,
+}
+
+/// The usual answer.
+#[derive(Serialize)]
+struct Allowed<'a> {
+    uid: &'a str,
+    allowed: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 #[cfg(test)]
