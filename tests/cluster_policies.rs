@@ -341,6 +341,50 @@ async fn a_grant_follows_its_role_or_keeps_its_copy_as_the_policy_says() {
     assert!(team.bindings().await.is_empty());
 }
 
+const LEVELS: usize = 100;
+
+#[tokio::test]
+async fn a_role_put_together_over_a_hundred_levels_is_judged_by_what_it_holds_now() {
+    let team = team().await;
+    let admin = team.stint.cluster().admin();
+    let name = |level: usize| format!("level-{level}-{}", team.namespace);
+    let label =
+        |level: usize| json!({format!("level.example.com/{}", team.namespace): level.to_string()});
+    let rules = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]);
+    let bottom = json!({"metadata": {"name": name(0), "labels": label(0)}, "rules": rules});
+    create(&admin, RBAC, "ClusterRole", "", bottom).await;
+    for level in 1..=LEVELS {
+        let selectors = json!([{"matchLabels": label(level - 1)}]);
+        let role = json!({"metadata": {"name": name(level), "labels": label(level)},
+            "aggregationRule": {"clusterRoleSelectors": selectors}, "rules": []});
+        create(&admin, RBAC, "ClusterRole", "", role).await;
+    }
+    let top = json!({"kind": "ClusterRole", "name": name(LEVELS)});
+    let allow = json!({"rules": rules, "roleRefs": [top]});
+    team.change_policy(json!({"allow": allow, "followRole": "Revoke"}))
+        .await
+        .unwrap();
+    let by_role = json!({"duration": "1h", "rules": null, "roleRef": top});
+    admitted(&team, by_role.clone()).await;
+    let granted = team.granted(&team.request_with("top", by_role)).await;
+    let source = granted.status.unwrap().source.unwrap();
+    assert!(source.aggregated && source.name == name(LEVELS));
+    let workload = team.workload().await;
+    assert!(team.may_get(&workload, "settings").await);
+
+    // What is added at the bottom comes up to the top, and there it is another role than the one that was copied.
+    let roles: Api<k8s_openapi::api::rbac::v1::ClusterRole> = Api::all(admin);
+    let wider = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list"]}]);
+    let patch = Patch::Merge(json!({"rules": wider}));
+    let nobody = PatchParams::default();
+    roles.patch(&name(0), &nobody, &patch).await.unwrap();
+    team.becomes("top", "PolicyWithdrawn").await;
+    for level in 0..=LEVELS {
+        let now = DeleteParams::default();
+        roles.delete(&name(level), &now).await.unwrap();
+    }
+}
+
 async fn change_role(team: &Team, verb: &str) {
     let roles: Api<k8s_openapi::api::rbac::v1::Role> =
         Api::namespaced(team.stint.cluster().admin(), &team.namespace);

@@ -15,19 +15,22 @@ mod naive_covers;
 
 use case::{compiled, facts, now, policy, request, with};
 use hyper::body::Bytes;
+use k8s_openapi::api::rbac::v1::{ClusterRole, RoleBinding};
 use serde_json::{Value, json};
 use std::hint::black_box;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 use stint::api::WorkloadAccess;
+use stint::cluster::standing::Standing;
 use stint::domain::catalogue::{self, Scope};
 use stint::domain::facts::Facts;
-use stint::domain::grant::{Grant, spec_hash};
+use stint::domain::grant::{Account, Grant, spec_hash};
 use stint::domain::judge::{Verdict, judge};
 use stint::domain::patterns::Patterns;
 use stint::domain::policy::Policy;
 use stint::domain::receipt::{Claims, KEY_LENGTH, Keys, Requester};
+use stint::domain::request::Place;
 use stint::domain::rules::Rule;
 use stint::webhook::review;
 
@@ -37,7 +40,7 @@ const ROUNDS: u64 = 200;
 const CASE: &str = "STINT_BENCH_CASE";
 const COUNT: &str = "STINT_BENCH_ROUNDS";
 
-const CASES: [(&str, &str); 10] = [
+const CASES: [(&str, &str); 11] = [
     ("1", "review, 1 policy"),
     ("10", "review, 10 policies, one of them for the namespace"),
     ("50", "review, 50 policies, one of them for the namespace"),
@@ -53,8 +56,15 @@ const CASES: [(&str, &str); 10] = [
     ("receipt", "of it, checking the receipt"),
     ("compiled", "coverage and catalogue, compiled"),
     ("naive", "coverage and catalogue, naive"),
+    (
+        "held",
+        "what an account with 10,000 bindings holds, one answer",
+    ),
     ("worst", "review, 1 MB of rules, refused"),
 ];
+
+/// Bindings of one account, each of a role of its own.
+const BINDINGS: usize = 10_000;
 
 fn main() {
     match std::env::var(CASE) {
@@ -70,7 +80,7 @@ fn report() {
     }
     let mut one = None;
     for (case, what) in CASES {
-        let rounds = if matches!(case, "worst" | "naive") {
+        let rounds = if matches!(case, "worst" | "naive" | "held") {
             10
         } else {
             ROUNDS
@@ -81,6 +91,14 @@ fn report() {
         println!("{what:<56} {instructions:>12} instructions {ratio:>8.2} x the first");
     }
     println!("{:<56} {:>12} bytes", "size of the review", body(1).len());
+    let before = resident();
+    let index = black_box(standing());
+    let grown = resident().saturating_sub(before);
+    println!(
+        "{:<56} {grown:>12} KiB",
+        "index of 10,000 roles and bindings"
+    );
+    drop(index);
     let mut setting = Setting::new("worst");
     let began = Instant::now();
     const TIMES: u32 = 20;
@@ -136,6 +154,7 @@ struct Setting {
     rules: Vec<Rule>,
     ceiling: Vec<Rule>,
     naive: naive_catalogue::Catalogue,
+    standing: Standing,
 }
 
 impl Setting {
@@ -156,6 +175,10 @@ impl Setting {
             ceiling: parsed(&policy()["spec"]["allow"]["rules"]),
             rules: parsed(&rules),
             naive: naive_catalogue::catalogue(),
+            standing: match case {
+                "held" => standing(),
+                _ => Standing::default(),
+            },
         }
     }
 
@@ -166,6 +189,11 @@ impl Setting {
             "parse" => usize::from(review::parse(&self.body).is_ok()),
             "compiled" => self.compiled(),
             "naive" => self.naive(),
+            "held" => {
+                let account = self.facts_account();
+                let place = Place::Namespace("payments".into());
+                self.standing.held(&account, &place, "").len()
+            }
             _ => self.review().len(),
         }
     }
@@ -212,12 +240,44 @@ impl Setting {
         found.len() + ceiling.uncovered(&self.rules).len()
     }
 
+    fn facts_account(&self) -> Account {
+        Grant::parse(&self.object).unwrap().account().clone()
+    }
+
     fn naive(&self) -> usize {
         let found = self
             .naive
             .findings(&self.rules, Scope::Namespace("payments"));
         found.len() + naive_covers::uncovered(&self.ceiling, &self.rules).len()
     }
+}
+
+/// The index of an account with many bindings; every fourth role has a right that the catalogue knows.
+fn standing() -> Standing {
+    let mut standing = Standing::default();
+    for i in 0..BINDINGS {
+        let resource = ["secrets", "configmaps", "configmaps", "configmaps"][i % 4];
+        let role: ClusterRole =
+            serde_json::from_value(json!({"metadata": {"name": format!("role-{i}")},
+            "rules": [{"apiGroups": [""], "resources": [resource], "verbs": ["get"]}]}))
+            .unwrap();
+        standing.role(&role, role.rules.as_deref());
+        let binding: RoleBinding = serde_json::from_value(json!({
+            "metadata": {"name": format!("binding-{i}"), "namespace": "payments"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": format!("role-{i}")},
+            "subjects": [{"kind": "ServiceAccount", "name": "migrator"}]}))
+        .unwrap();
+        standing.binding(&binding, &binding.role_ref, binding.subjects.as_deref());
+    }
+    standing
+}
+
+/// Resident memory of this process in KiB (`proc_pid_status(5)`).
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+    line.and_then(|l| l.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0)
 }
 
 fn parsed(rules: &Value) -> Vec<Rule> {
