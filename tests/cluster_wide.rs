@@ -508,6 +508,36 @@ async fn the_operators_own_account_writes_only_grants_within_its_ceiling() {
 }
 
 #[tokio::test]
+async fn a_missing_ceiling_stops_the_operators_roles_and_nobody_elses() {
+    let (platform, _alone) = alone().await;
+    let name = "stint-grantable";
+    let admin: Api<ClusterRole> = Api::all(platform.admin());
+    admin.delete(name, &DeleteParams::default()).await.unwrap();
+    let roles: Api<ClusterRole> = Api::all(platform.team.stint.as_operator().await);
+    // Without rules, so that the API server's escalation check has nothing to say.
+    let empty = made("ClusterRole", json!({"/rules": []}));
+    let empty = serde_json::from_value(empty).unwrap();
+    eventually("the operator may write no Role", async || {
+        let refused = roles.create(&dry_run(), &empty).await;
+        message(refused.err()?).contains("no params").then_some(())
+    })
+    .await;
+    for unrelated in ["somebody-elses", name] {
+        let role = json!({"metadata": {"name": unrelated}, "rules": nodes("get")});
+        let role = serde_json::from_value(role).unwrap();
+        admin.create(&dry_run(), &role).await.unwrap();
+    }
+    // An upgrade brings it back.
+    platform.team.stint.switch_cluster_grants(true).await;
+    eventually("the ceiling is as it was", async || {
+        let good = made("ClusterRole", json!({"/rules": nodes("get")}));
+        let good = serde_json::from_value(good).unwrap();
+        roles.create(&dry_run(), &good).await.ok()
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn switched_off_a_request_is_refused_by_name_and_what_was_granted_ends() {
     let (platform, _alone) = alone().await;
     let granted = platform.granted("before", "1h").await;
