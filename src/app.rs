@@ -255,8 +255,18 @@ pub fn core(
     readiness: &Readiness,
 ) -> Core {
     let (tell, changes) = unbounded_channel();
-    // A closed channel means that the process is stopping.
-    let listener: Listener = Arc::new(move |change| drop(tell.send(change)));
+    let expiry = Arc::new(Expiry::new(
+        client.clone(),
+        Arc::clone(clock),
+        Arc::clone(metrics),
+    ));
+    let queue = Arc::clone(&expiry);
+    let listener: Listener = Arc::new(move |change| {
+        // At once: the controller waits for keys and for every watch, and no deadline may wait for these.
+        queue.hear(&change);
+        // A closed channel means that the process is stopping.
+        drop(tell.send(change));
+    });
     let gate = |kind| -> Box<dyn FnOnce() + Send> {
         let gate = readiness.gate(kind);
         Box::new(move || gate.open())
@@ -280,11 +290,7 @@ pub fn core(
     Core {
         keys,
         context: Arc::new(context),
-        expiry: Arc::new(Expiry::new(
-            client.clone(),
-            Arc::clone(clock),
-            Arc::clone(metrics),
-        )),
+        expiry,
         stores,
         watches,
         changes,

@@ -5,7 +5,7 @@
 //! not see a suspended machine or a step of the clock.
 
 use crate::clock::Clock;
-use crate::cluster::stores::Binding;
+use crate::cluster::stores::{Binding, Change, Presence};
 use crate::cluster::{ApiError, apply};
 use crate::ops::metrics::Metrics;
 use futures::StreamExt;
@@ -128,6 +128,15 @@ impl Expiry {
             client,
             clock,
             metrics,
+        }
+    }
+
+    /// Takes note of what a watch says about bindings.
+    pub fn hear(&self, change: &Change) {
+        match change {
+            Change::Binding(binding, Presence::Present) => self.watch(binding.clone()),
+            Change::Binding(binding, Presence::Gone) => self.forget(&binding.uid),
+            _ => {}
         }
     }
 

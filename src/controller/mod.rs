@@ -109,6 +109,7 @@ async fn dispatch(
                 Change::Touched(more) => touched.extend(more),
                 Change::Policy(object, compiled) => drop(reporter.send((object, compiled))),
                 Change::Binding(binding, Presence::Present) => {
+                    // It heard of it before; a whole new list may have been read in between, without it.
                     expiry.watch(binding.clone());
                     confirm(&binding, stores, expiry, context).await;
                 }
@@ -300,14 +301,10 @@ async fn reconcile_kind<K>(
     )
     .for_each(|result| {
         match result {
-            Ok((key, _)) => forget_failures(&failures, key),
+            Ok((key, _)) => forget_failures(&failures, key.namespace, key.name),
             // The queue may hold the key of an object that is gone by now.
             Err(controller::Error::ObjectNotFound(key)) => {
-                let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
-                failures.remove(&AccessRef {
-                    place: Place::of(key.namespace),
-                    name: key.name,
-                });
+                forget_failures(&failures, key.namespace, key.name);
             }
             Err(error) => tracing::warn!(error = %chain(&error), "pass failed; trying again"),
         }
@@ -316,12 +313,10 @@ async fn reconcile_kind<K>(
     .await;
 }
 
-fn forget_failures<K: Resource<DynamicType = ()>>(failures: &Failures, key: ObjectRef<K>) {
+fn forget_failures(failures: &Failures, namespace: Option<String>, name: String) {
     let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
-    failures.remove(&AccessRef {
-        place: Place::of(key.namespace),
-        name: key.name,
-    });
+    let place = Place::of(namespace);
+    failures.remove(&AccessRef { place, name });
 }
 
 async fn timed(

@@ -35,6 +35,8 @@ pub struct World {
     pub api: FakeApi,
     /// Whether its operators grant rights in the whole cluster.
     pub cluster_grants: bool,
+    /// Whether its operators can load the receipt keys.
+    pub receipt_keys: bool,
     keys: Keys,
 }
 
@@ -79,6 +81,7 @@ impl World {
         World {
             api,
             cluster_grants: false,
+            receipt_keys: true,
             keys,
         }
     }
@@ -97,7 +100,14 @@ impl World {
             cluster_grants: self.cluster_grants,
         };
         let core = core(&granting, &client, &clock, &metrics, &readiness);
-        *core.keys.write().unwrap_or_else(PoisonError::into_inner) = Some(self.keys.clone());
+        match self.receipt_keys {
+            true => {
+                let keys = Some(self.keys.clone());
+                *core.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+            }
+            // A gate that nobody opens.
+            false => drop(readiness.gate("receipt-keys")),
+        }
         let admission = core.admission();
         let mut tasks = Tasks::new();
         core.spawn(
