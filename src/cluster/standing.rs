@@ -4,6 +4,7 @@
 //! indexed by subject and place, so a question about one account reads what that account holds and nothing else.
 
 use crate::api::names::GRANT;
+use crate::cluster::access_index::Watched;
 use crate::domain::facts::Held;
 use crate::domain::grant::Account;
 use crate::domain::patterns::Patterns;
@@ -52,6 +53,10 @@ pub enum Touched {
     Role(RoleKey),
     /// Every request of this namespace.
     Namespace(String),
+    /// Whoever refers to the object of this name by `until` or `workloadRef`.
+    Object(Watched, String),
+    /// Whoever refers to any object of this kind there.
+    Objects(Watched),
 }
 
 /// The subjects that are an account, or a group that accounts belong to; nobody else is kept.

@@ -13,7 +13,7 @@ use stint::api::{AccessPolicy, ClusterWorkloadAccess, WorkloadAccess};
 use stint::domain::binding::{self, Binding, BoundRole};
 use stint::domain::catalogue::{self, Finding, Scope};
 use stint::domain::covers::Ceiling;
-use stint::domain::facts::{AccountFacts, Facts, Role, RoleFacts};
+use stint::domain::facts::{AccountFacts, Facts, Role, RoleFacts, UntilFacts, WorkloadFacts};
 use stint::domain::grant::Grant;
 use stint::domain::judge::{Verdict, judge};
 use stint::domain::patterns::Patterns;
@@ -252,6 +252,8 @@ fn facts(policy: Policy) -> Facts {
         held: vec![],
         active_others: 0,
         held_since: [].into(),
+        until: UntilFacts::NotReferenced,
+        workload: WorkloadFacts::NotReferenced,
         live: None,
         ended: None,
     }

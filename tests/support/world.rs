@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use stint::api::{ClusterWorkloadAccess, WorkloadAccess};
 use stint::app::{Granting, Tasks, core};
 use stint::clock::Clock;
+use stint::domain::completion::{Kind, default_kinds};
 use stint::domain::receipt::{Claims, KEY_LENGTH, Keys, Requester};
 use stint::domain::request::AccessRequest;
 use stint::ops::metrics::Metrics;
@@ -35,6 +36,8 @@ pub struct World {
     pub api: FakeApi,
     /// Whether its operators grant rights in the whole cluster.
     pub cluster_grants: bool,
+    /// Kinds that `until` may refer to.
+    pub until_kinds: Vec<Kind>,
     keys: Keys,
 }
 
@@ -79,6 +82,7 @@ impl World {
         World {
             api,
             cluster_grants: false,
+            until_kinds: default_kinds(),
             keys,
         }
     }
@@ -95,6 +99,7 @@ impl World {
             ceiling_role: "stint-grantable",
             namespace: "stint-system",
             cluster_grants: self.cluster_grants,
+            until_kinds: &self.until_kinds,
         };
         let core = core(&granting, &client, &clock, &metrics, &readiness);
         *core.keys.write().unwrap_or_else(PoisonError::into_inner) = Some(self.keys.clone());
