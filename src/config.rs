@@ -67,7 +67,9 @@ impl FromStr for UntilKind {
         if !version.starts_with('v') || !version.chars().all(lower) {
             return Err(format!("'{version}' is no API version, such as v1"));
         }
-        if !starts(kind, |c| c.is_ascii_uppercase()) || !kind.chars().all(|c| c.is_ascii_alphanumeric()) {
+        if !starts(kind, |c| c.is_ascii_uppercase())
+            || !kind.chars().all(|c| c.is_ascii_alphanumeric())
+        {
             return Err(format!("'{kind}' is no kind, such as Job"));
         }
         if !starts(resource, |c| c.is_ascii_lowercase()) || !resource.chars().all(lower) {
@@ -164,7 +166,10 @@ mod tests {
         let kind = |a: &str, b: &str, c: &str| Ok((a.to_owned(), b.to_owned(), c.to_owned()));
         assert_eq!(parsed("v1/Pod/pods"), kind("v1", "Pod", "pods"));
         let argo = "argoproj.io/v1alpha1/Workflow/workflows";
-        assert_eq!(parsed(argo), kind("argoproj.io/v1alpha1", "Workflow", "workflows"));
+        assert_eq!(
+            parsed(argo),
+            kind("argoproj.io/v1alpha1", "Workflow", "workflows")
+        );
     }
 
     #[test]

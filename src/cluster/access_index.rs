@@ -86,7 +86,11 @@ impl AccessIndex {
             }
             Touched::Objects(watched) => {
                 let of_kind = index.by_object.get(watched).into_iter();
-                of_kind.flat_map(BTreeMap::values).flatten().cloned().collect()
+                of_kind
+                    .flat_map(BTreeMap::values)
+                    .flatten()
+                    .cloned()
+                    .collect()
             }
             Touched::Namespace(namespace) => {
                 let names = index.by_home.get(namespace).into_iter().flatten();
@@ -223,7 +227,7 @@ fn objects(terms: &Terms<'_>, place: &Place, of: Option<&str>) -> Vec<(Watched, 
     let until = terms.until.zip(place.namespace());
     let until = until.map(|(u, own)| object(&u.api_version, &u.kind, own, &u.name));
     let workload = terms.workload.zip(of);
-    let workload = workload
-        .map(|(w, of)| object(w.kind.api_version(), w.kind.as_str(), of, &w.name));
+    let workload =
+        workload.map(|(w, of)| object(w.kind.api_version(), w.kind.as_str(), of, &w.name));
     until.into_iter().chain(workload).collect()
 }

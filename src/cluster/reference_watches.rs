@@ -33,7 +33,12 @@ struct References {
 }
 
 /// All of them as one; never ends by itself.
-pub(super) fn watch(client: &Client, until_kinds: &[Kind], to: To, metrics: &Arc<Metrics>) -> Watch {
+pub(super) fn watch(
+    client: &Client,
+    until_kinds: &[Kind],
+    to: To,
+    metrics: &Arc<Metrics>,
+) -> Watch {
     let kinds = until_kinds.iter().cloned().chain(workload_kinds());
     let references = References {
         client: client.clone(),
@@ -73,7 +78,8 @@ impl References {
             };
             let stop = CancellationToken::new();
             let events = self.events_of(kind, &watched);
-            self.events.push(events.take_until(stop.clone().cancelled_owned()).boxed());
+            self.events
+                .push(events.take_until(stop.clone().cancelled_owned()).boxed());
             self.running.insert(watched, stop.drop_guard());
         }
     }
@@ -83,11 +89,8 @@ impl References {
         kind: &Kind,
         watched: &Watched,
     ) -> impl Stream<Item = (Watched, watcher::Result<Seen>)> + Send + use<> {
-        let api: Api<PartialObjectMeta<DynamicObject>> = Api::namespaced_with(
-            self.client.clone(),
-            &watched.namespace,
-            &api_resource(kind),
-        );
+        let api: Api<PartialObjectMeta<DynamicObject>> =
+            Api::namespaced_with(self.client.clone(), &watched.namespace, &api_resource(kind));
         let watched = watched.clone();
         let events = watcher(api, watcher::Config::default().page_size(500)).default_backoff();
         events.map(move |event| (watched.clone(), event))
@@ -105,7 +108,9 @@ impl References {
                 Ok(Event::Init | Event::InitApply(_)) => {}
                 Err(error) => {
                     metrics.watch_restarted("references");
-                    let Watched { kind, namespace, .. } = watched;
+                    let Watched {
+                        kind, namespace, ..
+                    } = watched;
                     tracing::warn!(kind, namespace, %error, "watch failed; trying again");
                 }
             }

@@ -40,7 +40,9 @@ pub(super) async fn until(
     let api: Api<DynamicObject> =
         Api::namespaced_with(client.clone(), namespace, &api_resource(kind));
     let found = found(&api, &until.name).await?;
-    found.map_or(Ok(UntilFacts::Absent), |object| object_facts(&object).map(UntilFacts::Found))
+    found.map_or(Ok(UntilFacts::Absent), |object| {
+        object_facts(&object).map(UntilFacts::Found)
+    })
 }
 
 fn is(kind: &Kind, until: &UntilRef) -> bool {
@@ -69,7 +71,9 @@ fn object_facts(object: &DynamicObject) -> Result<ObjectFacts, ApiError> {
         deleting: object.meta().deletion_timestamp.is_some(),
         made_by_stint: object.labels().contains_key(GRANT),
         phase: status.and_then(|status| text(status, "phase")),
-        conditions: conditions.filter_map(|c| Some((text(c, "type")?, text(c, "status")?))).collect(),
+        conditions: conditions
+            .filter_map(|c| Some((text(c, "type")?, text(c, "status")?)))
+            .collect(),
     })
 }
 
@@ -94,7 +98,9 @@ pub(super) async fn workload(client: &Client, grant: &Grant) -> Result<WorkloadF
             found(&api, name).await?.map(|job| of_job(&job))
         }
     };
-    Ok(workload.transpose()?.map_or(WorkloadFacts::Absent, WorkloadFacts::Found))
+    Ok(workload
+        .transpose()?
+        .map_or(WorkloadFacts::Absent, WorkloadFacts::Found))
 }
 
 fn of_pod(pod: &Pod) -> Result<Workload, ApiError> {
@@ -112,7 +118,10 @@ fn of_pod(pod: &Pod) -> Result<Workload, ApiError> {
 }
 
 fn of_job(job: &Job) -> Result<Workload, ApiError> {
-    let template = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    let template = job
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.template.spec.as_ref());
     let conditions = job.status.as_ref().and_then(|s| s.conditions.as_ref());
     let ended = |c: &k8s_openapi::api::batch::v1::JobCondition| {
         matches!(c.type_.as_str(), "Complete" | "Failed") && c.status == "True"
@@ -138,7 +147,9 @@ fn of(
         labels: object.labels().clone(),
         owner: owner(object),
         images: spec.map(|spec| images(spec, running)).unwrap_or_default(),
-        service_account: account.filter(|name| !name.is_empty()).unwrap_or_else(|| "default".into()),
+        service_account: account
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| "default".into()),
         deleting: object.meta().deletion_timestamp.is_some(),
         terminal: false,
     })
@@ -160,14 +171,22 @@ fn images(spec: &PodSpec, running: &[ContainerStatus]) -> Vec<Image> {
         .iter()
         .map(|status| (status.name.as_str(), status.image_id.as_str()))
         .collect();
-    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let containers = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .chain(&spec.containers);
     let all = containers.map(|c| (&c.name, &c.image));
     let debugging = spec.ephemeral_containers.iter().flatten();
     all.chain(debugging.map(|c| (&c.name, &c.image)))
         .map(|(name, image)| Image {
             name: name.clone(),
             image: image.clone().unwrap_or_default(),
-            image_id: ids.get(name.as_str()).copied().unwrap_or_default().to_owned(),
+            image_id: ids
+                .get(name.as_str())
+                .copied()
+                .unwrap_or_default()
+                .to_owned(),
         })
         .collect()
 }

@@ -44,7 +44,10 @@ pub(crate) fn well_formed(
 ) {
     let names = [
         (until.map(|until| &until.name), "spec.until.name"),
-        (workload.map(|workload| &workload.name), "spec.workloadRef.name"),
+        (
+            workload.map(|workload| &workload.name),
+            "spec.workloadRef.name",
+        ),
     ];
     for (name, path) in names {
         if let Some(name) = name.filter(|name| !is_dns_subdomain(name)) {
@@ -53,9 +56,15 @@ pub(crate) fn well_formed(
         }
     }
     if workload.is_some_and(|workload| workload.uid.is_empty()) {
-        let message = "must set the UID of the workload; `kubectl get -o jsonpath={.metadata.uid}` shows it";
+        let message =
+            "must set the UID of the workload; `kubectl get -o jsonpath={.metadata.uid}` shows it";
         let path = "spec.workloadRef.uid";
-        wrong.push(Violation::new("WA-WORKLOAD", path, Problem::Required, message));
+        wrong.push(Violation::new(
+            "WA-WORKLOAD",
+            path,
+            Problem::Required,
+            message,
+        ));
     }
     let Some(until) = until else {
         return;
@@ -120,9 +129,9 @@ fn work_over(grant: &Grant, facts: &Facts) -> Option<String> {
         (UntilFacts::Absent, Some(_)) => Some(format!("{kind} '{name}' is gone")),
         // Not the work itself: `refusals` says so.
         (UntilFacts::Found(object), _) if object.made_by_stint => None,
-        (UntilFacts::Found(object), Some(uid)) if object.uid != *uid => {
-            Some(format!("{kind} '{name}' is gone, and another one has its name"))
-        }
+        (UntilFacts::Found(object), Some(uid)) if object.uid != *uid => Some(format!(
+            "{kind} '{name}' is gone, and another one has its name"
+        )),
         (UntilFacts::Found(object), _) if object.deleting => {
             Some(format!("{kind} '{name}' is being deleted"))
         }
@@ -136,7 +145,8 @@ fn work_over(grant: &Grant, facts: &Facts) -> Option<String> {
 /// Why the object's own status says that its work is done.
 fn done(until: &UntilRef, object: &ObjectFacts) -> Option<String> {
     let (kind, name) = (&until.kind, &until.name);
-    let says = |type_: &str, status: &str| format!("{kind} '{name}' has the condition {type_}={status}");
+    let says =
+        |type_: &str, status: &str| format!("{kind} '{name}' has the condition {type_}={status}");
     let holds = |type_: &str, status: &str| {
         let mut all = object.conditions.iter();
         all.any(|(t, s)| t == type_ && s == status)
@@ -149,7 +159,10 @@ fn done(until: &UntilRef, object: &ObjectFacts) -> Option<String> {
     }
     if is(until, "batch/v1", "Job") {
         let ends = ["Complete", "Failed"].into_iter();
-        return ends.filter(|type_| holds(type_, "True")).map(|type_| says(type_, "True")).next();
+        return ends
+            .filter(|type_| holds(type_, "True"))
+            .map(|type_| says(type_, "True"))
+            .next();
     }
     let phase = object.phase.as_deref().unwrap_or_default();
     let ended = is(until, "v1", "Pod") && is_terminal(phase);
@@ -166,9 +179,9 @@ fn workload_over(wanted: &WorkloadRef, found: &WorkloadFacts) -> Option<String> 
     let name = &wanted.name;
     match found {
         WorkloadFacts::Absent => Some(format!("{kind} '{name}' is gone")),
-        WorkloadFacts::Found(workload) if workload.uid != wanted.uid => {
-            Some(format!("{kind} '{name}' is gone, and another one has its name"))
-        }
+        WorkloadFacts::Found(workload) if workload.uid != wanted.uid => Some(format!(
+            "{kind} '{name}' is gone, and another one has its name"
+        )),
         WorkloadFacts::Found(workload) if workload.deleting => {
             Some(format!("{kind} '{name}' is being deleted"))
         }
@@ -195,7 +208,9 @@ fn not_work(until: &UntilRef, found: &UntilFacts) -> Option<Violation> {
     };
     match found {
         UntilFacts::NotAllowed(kinds) => {
-            let listed = kinds.iter().map(|k| format!("{} {}", k.api_version, k.kind));
+            let listed = kinds
+                .iter()
+                .map(|k| format!("{} {}", k.api_version, k.kind));
             let listed: Vec<String> = listed.collect();
             let allowed = match listed.is_empty() {
                 true => "this installation allows none".to_owned(),
@@ -207,7 +222,11 @@ fn not_work(until: &UntilRef, found: &UntilFacts) -> Option<Violation> {
         }
         UntilFacts::Found(object) if object.made_by_stint => {
             let message = "must refer to the work itself: Stint made this object for a grant";
-            Some(refuse("spec.until.name", message.into(), until.name.clone()))
+            Some(refuse(
+                "spec.until.name",
+                message.into(),
+                until.name.clone(),
+            ))
         }
         _ => None,
     }
@@ -225,17 +244,36 @@ fn not_acting(grant: &Grant, wanted: &WorkloadRef, found: &WorkloadFacts) -> Opt
             let message = format!(
                 "must name a {kind} that exists in the account's namespace '{namespace}'; start it first"
             );
-            return refuse("spec.workloadRef.name", Problem::NotFound, message, &wanted.name);
+            return refuse(
+                "spec.workloadRef.name",
+                Problem::NotFound,
+                message,
+                &wanted.name,
+            );
         }
         WorkloadFacts::Found(workload) => workload,
     };
     if workload.uid != wanted.uid {
-        let message = format!("must be the UID of the {kind} as it is now, '{}'", workload.uid);
-        return refuse("spec.workloadRef.uid", Problem::Invalid, message, &wanted.uid);
+        let message = format!(
+            "must be the UID of the {kind} as it is now, '{}'",
+            workload.uid
+        );
+        return refuse(
+            "spec.workloadRef.uid",
+            Problem::Invalid,
+            message,
+            &wanted.uid,
+        );
     }
     if workload.deleting || workload.terminal {
-        let message = format!("must name a {kind} that still runs; this one has ended or is being deleted");
-        return refuse("spec.workloadRef.name", Problem::Invalid, message, &wanted.name);
+        let message =
+            format!("must name a {kind} that still runs; this one has ended or is being deleted");
+        return refuse(
+            "spec.workloadRef.name",
+            Problem::Invalid,
+            message,
+            &wanted.name,
+        );
     }
     if workload.service_account != grant.account().name {
         let message = format!(
@@ -243,7 +281,12 @@ fn not_acting(grant: &Grant, wanted: &WorkloadRef, found: &WorkloadFacts) -> Opt
             grant.account(),
             workload.service_account
         );
-        return refuse("spec.workloadRef", Problem::Forbidden, message, &wanted.name);
+        return refuse(
+            "spec.workloadRef",
+            Problem::Forbidden,
+            message,
+            &wanted.name,
+        );
     }
     None
 }
@@ -263,5 +306,8 @@ pub fn workload_kinds() -> [Kind; 2] {
         kind: kind.as_str().to_owned(),
         resource: resource.to_owned(),
     };
-    [kind(WorkloadKind::Pod, "pods"), kind(WorkloadKind::Job, "jobs")]
+    [
+        kind(WorkloadKind::Pod, "pods"),
+        kind(WorkloadKind::Job, "jobs"),
+    ]
 }

@@ -1,7 +1,7 @@
 //! The parsed form of a request. `Grant::parse` is the only parser: webhook, controller and tools call it.
 
-use crate::api::workload_access::{RoleKind, RoleReference, WorkloadAccessSpec};
 use crate::api::references::{UntilRef, WorkloadRef};
+use crate::api::workload_access::{RoleKind, RoleReference, WorkloadAccessSpec};
 use crate::domain::catalogue::{self, Scope};
 use crate::domain::completion;
 use crate::domain::hygiene;

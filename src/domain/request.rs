@@ -2,10 +2,10 @@
 //! whole cluster.
 
 use crate::api::cluster_workload_access::{ClusterWorkloadAccess, ClusterWorkloadAccessSpec};
+use crate::api::references::{UntilRef, WorkloadRef};
 use crate::api::workload_access::{
     RoleReference, ServiceAccountRef, WorkloadAccess, WorkloadAccessSpec, WorkloadAccessStatus,
 };
-use crate::api::references::{UntilRef, WorkloadRef};
 use crate::domain::rules::Rule;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;

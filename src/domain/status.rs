@@ -273,10 +273,9 @@ pub fn event(
         Outcome::Refused(_) | Outcome::ApplyRefused(_) => (true, "GrantRefused"),
         Outcome::Ended(EndReason::Expired, _) => (false, "GrantExpired"),
         Outcome::Ended(EndReason::Completed, _) => (false, "GrantCompleted"),
-        Outcome::Ended(
-            EndReason::Revoked | EndReason::Deleted | EndReason::WorkloadGone,
-            _,
-        ) => (false, "GrantRevoked"),
+        Outcome::Ended(EndReason::Revoked | EndReason::Deleted | EndReason::WorkloadGone, _) => {
+            (false, "GrantRevoked")
+        }
         Outcome::Ended(
             EndReason::IdentityChanged | EndReason::PolicyWithdrawn | EndReason::Suspended,
             _,

@@ -16,11 +16,9 @@ use std::sync::Arc;
 use stint::api::workload_access::RoleKind;
 use stint::api::{ClusterWorkloadAccess, WorkloadAccess};
 use stint::domain::catalogue::{self, Disposition};
-use stint::domain::covers::Ceiling;
 use stint::domain::completion::{Kind, default_kinds};
-use stint::domain::facts::{
-    AccountFacts, Facts, Role, RoleFacts, UntilFacts, WorkloadFacts,
-};
+use stint::domain::covers::Ceiling;
+use stint::domain::facts::{AccountFacts, Facts, Role, RoleFacts, UntilFacts, WorkloadFacts};
 use stint::domain::grant::{Grant, Source};
 use stint::domain::hygiene;
 use stint::domain::judge::{NotYet, Verdict, is_cluster_namespace, judge, scope};

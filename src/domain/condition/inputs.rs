@@ -238,7 +238,10 @@ impl Inputs<'_> {
                 self.namespace_labels.len(),
             ),
             ("serviceAccount.labels", self.account_labels.len()),
-            ("workload.labels", self.workload.map_or(0, |w| w.labels.len())),
+            (
+                "workload.labels",
+                self.workload.map_or(0, |w| w.labels.len()),
+            ),
         ];
         if let Some((name, length)) = lists.iter().find(|(_, length)| *length as u64 > LONGEST) {
             return Err(format!("{name} has {length} elements, more than {LONGEST}"));
@@ -259,11 +262,18 @@ impl Inputs<'_> {
         let images = self.workload.map_or(&[][..], |workload| &workload.images);
         if images.len() as u64 > IMAGES {
             let found = images.len();
-            return Err(format!("workload.images has {found} elements, more than {IMAGES}"));
+            return Err(format!(
+                "workload.images has {found} elements, more than {IMAGES}"
+            ));
         }
-        let bytes: usize = images.iter().map(|i| i.image.len() + i.image_id.len()).sum();
+        let bytes: usize = images
+            .iter()
+            .map(|i| i.image.len() + i.image_id.len())
+            .sum();
         match bytes > GROUP_BYTES {
-            true => Err(format!("workload.images has {bytes} bytes, more than {GROUP_BYTES}")),
+            true => Err(format!(
+                "workload.images has {bytes} bytes, more than {GROUP_BYTES}"
+            )),
             false => Ok(()),
         }
     }
