@@ -1,7 +1,7 @@
 //! Requests by what they depend on, so that a change finds exactly those that it concerns.
 
 use crate::api::workload_access::RoleKind;
-use crate::cluster::standing::{RoleKey, Touched};
+use crate::cluster::standing::RoleKey;
 use crate::cluster::stores::AccessRef;
 use crate::domain::request::{AccessRequest, Place, Terms};
 use kube::core::{DeserializeGuard, Resource, ResourceExt};
@@ -17,6 +17,25 @@ pub struct Watched {
     pub kind: String,
     /// Namespace.
     pub namespace: String,
+}
+
+/// Who an event concerns.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Touched {
+    /// This account, `namespace/name`.
+    Account(String),
+    /// Every account of this namespace.
+    AccountsOf(String),
+    /// Every account.
+    AllAccounts,
+    /// Whoever copies this role.
+    Role(RoleKey),
+    /// Every request of this namespace.
+    Namespace(String),
+    /// Whoever refers to the object of this name by `until` or `workloadRef`.
+    Object(Watched, String),
+    /// Whoever refers to any object of this kind there.
+    Objects(Watched),
 }
 
 /// Requests of one kind that have not ended.

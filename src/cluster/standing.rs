@@ -4,7 +4,7 @@
 //! indexed by subject and place, so a question about one account reads what that account holds and nothing else.
 
 use crate::api::names::GRANT;
-use crate::cluster::access_index::Watched;
+pub use crate::cluster::access_index::Touched;
 use crate::domain::facts::Held;
 use crate::domain::grant::Account;
 use crate::domain::patterns::Patterns;
@@ -38,25 +38,6 @@ impl std::fmt::Display for BindingKey {
             None => write!(f, "ClusterRoleBinding '{}'", self.name),
         }
     }
-}
-
-/// Who an event concerns.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Touched {
-    /// This account, `namespace/name`.
-    Account(String),
-    /// Every account of this namespace.
-    AccountsOf(String),
-    /// Every account.
-    AllAccounts,
-    /// Whoever copies this role.
-    Role(RoleKey),
-    /// Every request of this namespace.
-    Namespace(String),
-    /// Whoever refers to the object of this name by `until` or `workloadRef`.
-    Object(Watched, String),
-    /// Whoever refers to any object of this kind there.
-    Objects(Watched),
 }
 
 /// The subjects that are an account, or a group that accounts belong to; nobody else is kept.
