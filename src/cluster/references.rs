@@ -100,7 +100,7 @@ pub(super) async fn workload(client: &Client, grant: &Grant) -> Result<WorkloadF
     };
     Ok(workload
         .transpose()?
-        .map_or(WorkloadFacts::Absent, WorkloadFacts::Found))
+        .map_or(WorkloadFacts::Absent, |w| WorkloadFacts::Found(Box::new(w))))
 }
 
 fn of_pod(pod: &Pod) -> Result<Workload, ApiError> {

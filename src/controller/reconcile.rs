@@ -30,7 +30,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// Longest wait before a live grant is looked at again that ends with an object of somebody else: should its event be lost,
 /// this look sees what became of it.
-const LOOK_AT_REFERENCES: Duration = Duration::from_mins(5);
+const LOOK_AT_REFERENCES: Duration = Duration::from_secs(300);
 
 /// What every pass needs.
 pub struct Context {

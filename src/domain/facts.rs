@@ -146,7 +146,7 @@ pub enum WorkloadFacts {
     /// No such workload.
     Absent,
     /// The workload.
-    Found(Workload),
+    Found(Box<Workload>),
     /// Nobody can tell, as in a tool that asks no cluster.
     Unknown,
 }

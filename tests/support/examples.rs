@@ -191,11 +191,11 @@ fn surround(code: &str, examples: &[Value], facts: &mut Facts) {
         "WA-ROLE-AGGREGATED" => facts.role = RoleFacts::Found(role(&examples[0])),
         "WA-TOO-MANY" => facts.active_others = 2,
         "WA-WORKLOAD" => {
-            facts.workload = WorkloadFacts::Found(Workload {
+            facts.workload = WorkloadFacts::Found(Box::new(Workload {
                 uid: "0a1b2c3d-1111-2222-3333-444455556666".into(),
                 service_account: "default".into(),
                 ..Workload::default()
-            });
+            }));
         }
         "OB-X03" => {
             let since = facts.requested_at - SignedDuration::from_hours(24);
