@@ -12,6 +12,7 @@ use crate::controller::expiry::Expiry;
 use crate::controller::reconcile::Context;
 use crate::controller::seats::Seats;
 use crate::controller::{Controller, policies};
+use crate::domain::completion::Kind;
 use crate::domain::receipt::Keys;
 use crate::ops::admin::{self, Admin};
 use crate::ops::metrics::Metrics;
@@ -179,6 +180,7 @@ pub fn start(operator: Operator, stop: CancellationToken) -> Result<Tasks, Error
             ceiling_role: &args.ceiling_role,
             namespace: &args.namespace,
             cluster_grants: args.cluster_grants,
+            until_kinds: &until_kinds(&args),
         },
         &client,
         &clock,
@@ -244,6 +246,17 @@ pub struct Granting<'a> {
     pub namespace: &'a str,
     /// Whether rights in the whole cluster are granted.
     pub cluster_grants: bool,
+    /// Kinds of objects whose end can be the end of a grant.
+    pub until_kinds: &'a [Kind],
+}
+
+fn until_kinds(args: &RunArgs) -> Vec<Kind> {
+    let kinds = args.until_kinds.iter().map(|kind| Kind {
+        api_version: kind.api_version.clone(),
+        kind: kind.kind.clone(),
+        resource: kind.resource.clone(),
+    });
+    kinds.collect()
 }
 
 /// Puts the core together; nothing runs yet.
@@ -271,7 +284,14 @@ pub fn core(
         let gate = readiness.gate(kind);
         Box::new(move || gate.open())
     };
-    let (stores, watches) = watches::start(client, granting.ceiling_role, &listener, gate, metrics);
+    let (stores, watches) = watches::start(
+        client,
+        granting.ceiling_role,
+        granting.until_kinds,
+        &listener,
+        gate,
+        metrics,
+    );
     let keys = Arc::new(RwLock::new(None));
     let context = Context {
         client: client.clone(),
@@ -280,6 +300,7 @@ pub fn core(
             client.clone(),
             Arc::clone(&stores),
             granting.namespace.to_owned(),
+            granting.until_kinds.to_vec(),
         ),
         cluster_grants: granting.cluster_grants,
         keys: Arc::clone(&keys),

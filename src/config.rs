@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
+use std::str::FromStr;
 
 /// Just-in-time, expiring RBAC for Kubernetes workloads.
 #[derive(Debug, Parser)]
@@ -28,6 +29,61 @@ pub enum LogFormat {
     Json,
     /// For people.
     Text,
+}
+
+/// A kind of object, as a flag names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UntilKind {
+    /// API group and version, `apps/v1`; `v1` for the core group.
+    pub api_version: String,
+    /// Kind.
+    pub kind: String,
+    /// Lower-case plural.
+    pub resource: String,
+}
+
+impl FromStr for UntilKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts: Vec<&str> = text.split('/').collect();
+        let (group, version, kind, resource) = match parts.as_slice() {
+            [version, kind, resource] => ("", *version, *kind, *resource),
+            [group, version, kind, resource] if !group.is_empty() => {
+                (*group, *version, *kind, *resource)
+            }
+            _ => {
+                return Err("must be GROUP/VERSION/KIND/RESOURCE, or VERSION/KIND/RESOURCE of the core group".into());
+            }
+        };
+        let lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let starts = |text: &str, is: fn(char) -> bool| text.chars().next().is_some_and(is);
+        if !group.chars().all(|c| lower(c) || matches!(c, '-' | '.')) {
+            return Err(format!("'{group}' is no API group"));
+        }
+        if group == "stint.dev" {
+            return Err("kinds of Stint itself cannot be the work that ends a grant".into());
+        }
+        if !version.starts_with('v') || !version.chars().all(lower) {
+            return Err(format!("'{version}' is no API version, such as v1"));
+        }
+        if !starts(kind, |c| c.is_ascii_uppercase())
+            || !kind.chars().all(|c| c.is_ascii_alphanumeric())
+        {
+            return Err(format!("'{kind}' is no kind, such as Job"));
+        }
+        if !starts(resource, |c| c.is_ascii_lowercase()) || !resource.chars().all(lower) {
+            return Err(format!("'{resource}' is no resource, such as jobs"));
+        }
+        Ok(Self {
+            api_version: match group {
+                "" => version.to_owned(),
+                group => format!("{group}/{version}"),
+            },
+            kind: kind.to_owned(),
+            resource: resource.to_owned(),
+        })
+    }
 }
 
 /// Settings of the operator. Each flag is also an environment variable, `STINT_` and its name.
@@ -82,6 +138,11 @@ pub struct RunArgs {
     #[arg(long, env = "STINT_CLUSTER_GRANTS")]
     pub cluster_grants: bool,
 
+    /// A namespaced kind whose objects `until` may refer to, as GROUP/VERSION/KIND/RESOURCE, or VERSION/KIND/RESOURCE of the core
+    /// group, such as `batch/v1/Job/jobs`; repeat for several. The operator needs get, list and watch on the resource
+    #[arg(long = "until-kind", env = "STINT_UNTIL_KIND", value_delimiter = ',')]
+    pub until_kinds: Vec<UntilKind>,
+
     /// How logs are written
     #[arg(long, env = "STINT_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
@@ -89,4 +150,44 @@ pub struct RunArgs {
     /// What is logged: error, warn, info, debug, trace, or a tracing filter such as `info,stint=debug`
     #[arg(long, env = "STINT_LOG_LEVEL", default_value = "info")]
     pub log_level: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<(String, String, String), String> {
+        let kind: UntilKind = text.parse()?;
+        Ok((kind.api_version, kind.kind, kind.resource))
+    }
+
+    #[test]
+    fn a_kind_is_named_with_its_resource() {
+        let kind = |a: &str, b: &str, c: &str| Ok((a.to_owned(), b.to_owned(), c.to_owned()));
+        assert_eq!(parsed("v1/Pod/pods"), kind("v1", "Pod", "pods"));
+        let argo = "argoproj.io/v1alpha1/Workflow/workflows";
+        assert_eq!(
+            parsed(argo),
+            kind("argoproj.io/v1alpha1", "Workflow", "workflows")
+        );
+    }
+
+    #[test]
+    fn what_is_no_kind_is_refused() {
+        for text in [
+            "",
+            "Job",
+            "batch/v1/Job",
+            "/v1/Pod/pods",
+            "batch/v1/Job/jobs/status",
+            "batch/v1/Job/*",
+            "*/v1/Job/jobs",
+            "batch/1/Job/jobs",
+            "batch/v1/job/jobs",
+            "batch/v1/Job/",
+            "stint.dev/v1alpha1/WorkloadAccess/workloadaccesses",
+        ] {
+            assert!(parsed(text).is_err(), "{text}");
+        }
+    }
 }

@@ -4,6 +4,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use stint::domain::completion::{Kind, default_kinds};
 
 /// The longest default that the table of values shows.
 const LONGEST: usize = 100;
@@ -155,6 +156,26 @@ fn the_operator_cannot_bind_escalate_impersonate_or_use_wildcards() {
     }
     assert_eq!(count, 2, "one ClusterRole and one Role");
     assert_narrow(&values()["grantable"]["rules"], "the default ceiling");
+}
+
+#[test]
+fn what_may_end_a_grant_is_read_and_nothing_more() {
+    let helper = read("charts/stint/templates/_helpers.tpl");
+    let rules = helper.split("define \"stint.untilRules\"").nth(1).unwrap();
+    let rules = rules.split("{{- end }}\n{{- end }}").next().unwrap();
+    let verbs: Vec<&str> = rules.lines().filter(|l| l.contains("verbs:")).collect();
+    assert_eq!(verbs, ["  verbs: [get, list, watch]"]);
+    let listed = values()["until"]["kinds"].clone();
+    let listed = listed.as_array().unwrap().iter().map(|kind| {
+        let text = |field: &str| kind[field].as_str().unwrap().to_owned();
+        Kind {
+            api_version: text("apiVersion"),
+            kind: text("kind"),
+            resource: text("resource"),
+        }
+    });
+    let listed: Vec<Kind> = listed.collect();
+    assert_eq!(listed, default_kinds(), "what lint takes for listed");
 }
 
 #[test]

@@ -35,6 +35,7 @@ fn admission() -> Admission {
             ceiling_role: "stint-grantable",
             namespace: "stint-system",
             cluster_grants: false,
+            until_kinds: &[],
         },
         &client,
         &clock,

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use rstest::rstest;
 use serde_json::{Value, json};
 use stint::api::workload_access::EndReason;
-use stint::domain::facts::{AccountFacts, Facts, Live, Role, RoleFacts};
+use stint::domain::facts::{AccountFacts, Facts, Live, ObjectFacts, Role, RoleFacts, UntilFacts};
 use stint::domain::judge::{NotYet, Verdict};
 use stint::domain::rules::{self, Rule};
 use support::case::*;
@@ -432,4 +432,94 @@ fn what_is_large_elsewhere_or_no_request_is_left_to_who_reads_it() {
     assert!(stint::domain::grant::Grant::oversized(&"[".repeat(100_000)).is_empty());
     let long = with(request(), "/spec/reason", json!("x".repeat(100_000)));
     assert!(stint::domain::grant::Grant::oversized(&long.to_string()).is_empty());
+}
+
+fn object(conditions: &[(&str, &str)]) -> UntilFacts {
+    let owned = |(type_, status): &(&str, &str)| ((*type_).to_owned(), (*status).to_owned());
+    UntilFacts::Found(ObjectFacts {
+        uid: "job-1".into(),
+        conditions: conditions.iter().map(owned).collect(),
+        ..ObjectFacts::default()
+    })
+}
+
+fn until(kind: &str) -> Value {
+    let api_version = if kind == "Job" { "batch/v1" } else { "apps/v1" };
+    let until = json!({"apiVersion": api_version, "kind": kind, "name": "migrate"});
+    with(request(), "/spec/until", until)
+}
+
+fn begun(until_uid: Option<&str>, until: UntilFacts) -> Facts {
+    Facts {
+        live: Some(Live {
+            until_uid: until_uid.map(str::to_owned),
+            ..live(NOW, "2026-12-01T12:30:00Z")
+        }),
+        until,
+        ..facts()
+    }
+}
+
+#[rstest]
+#[case::complete(Some("job-1"), object(&[("Complete", "True")]))]
+#[case::failed(Some("job-1"), object(&[("Failed", "True")]))]
+#[case::done_before_it_was_recorded(None, object(&[("Complete", "True")]))]
+#[case::replaced(Some("job-0"), object(&[]))]
+#[case::gone(Some("job-1"), UntilFacts::Absent)]
+fn a_live_grant_is_over_with_its_work(#[case] recorded: Option<&str>, #[case] found: UntilFacts) {
+    let verdict = decide(until("Job"), &begun(recorded, found), now());
+    assert_eq!(ended(verdict), EndReason::Completed);
+}
+
+#[rstest]
+#[case::at_work(Some("job-1"), object(&[("Complete", "False"), ("Suspended", "True")]))]
+#[case::never_seen(None, UntilFacts::Absent)]
+fn a_live_grant_goes_on_with_its_work(#[case] recorded: Option<&str>, #[case] found: UntilFacts) {
+    expires_at(decide(until("Job"), &begun(recorded, found), now()));
+}
+
+#[test]
+fn the_first_sight_of_the_work_counts() {
+    let facts = Facts {
+        until: object(&[]),
+        ..facts()
+    };
+    for facts in [facts, begun(Some("job-1"), object(&[]))] {
+        match decide(until("Job"), &facts, now()) {
+            Verdict::Granted(approved) => assert_eq!(approved.until_uid(), Some("job-1")),
+            other => panic!("not granted: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn only_a_job_is_done_by_the_conditions_of_a_job() {
+    let facts = Facts {
+        until: object(&[("Complete", "True")]),
+        ..facts()
+    };
+    assert_eq!(
+        ended(decide(until("Job"), &facts, now())),
+        EndReason::Completed
+    );
+    expires_at(decide(until("Deployment"), &facts, now()));
+}
+
+#[rstest]
+#[case::no_condition(json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "x"}), "WA-UNTIL")]
+#[case::stints_own(json!({"apiVersion": "stint.dev/v1alpha1", "kind": "WorkloadAccess", "name": "migrate-42", "condition": {"type": "Ready"}}), "WA-UNTIL")]
+#[case::another_api_of_a_job(json!({"apiVersion": "batch/v2", "kind": "Job", "name": "x"}), "WA-UNTIL")]
+#[case::no_name(json!({"apiVersion": "batch/v1", "kind": "Job", "name": "../../secrets/x"}), "WA-NAME")]
+fn work_that_cannot_end_a_grant_is_refused(#[case] until: Value, #[case] code: &str) {
+    let request = with(request(), "/spec/until", until);
+    assert_eq!(codes(decide(request, &facts(), now())), [code]);
+}
+
+#[test]
+fn a_live_grant_whose_kind_is_not_listed_any_more_ends() {
+    let facts = begun(Some("job-1"), UntilFacts::NotAllowed(vec![]));
+    assert_eq!(
+        ended(decide(until("Job"), &facts, now())),
+        EndReason::PolicyWithdrawn
+    );
 }

@@ -111,7 +111,7 @@ pub struct Allow {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyCondition {
-    /// A CEL expression over `request`, `requester`, `namespaceObject`, `serviceAccount`, `risk` and `now` that yields a bool.
+    /// A CEL expression over `request`, `requester`, `namespaceObject`, `serviceAccount`, `workload`, `risk` and `now` that yields a bool.
     #[schemars(length(min = 1, max = 2048))]
     pub expression: String,
     /// What a requester reads when it does not hold.
@@ -287,6 +287,10 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub require_ticket: Option<String>,
+
+    /// Whether each request must say by `until` which work ends it; `false` when omitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_until: Option<bool>,
 
     /// What is done when a request and what its account holds already are worse together than apart. When omitted, critical
     /// combinations are refused and others are reported.

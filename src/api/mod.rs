@@ -4,6 +4,7 @@ pub mod access_policy;
 pub mod cluster_workload_access;
 pub mod conditions;
 pub mod names;
+pub mod references;
 pub mod workload_access;
 
 pub use access_policy::{AccessPolicy, AccessPolicySpec};

@@ -35,6 +35,9 @@ pub const HELD_SINCE: &str = "stint.dev/held-since";
 /// Annotation on what records a grant: the source role as it was copied, as JSON.
 pub const SOURCE: &str = "stint.dev/source";
 
+/// Annotation on the deadline Job: UID of the object of `spec.until`, as it was first seen.
+pub const UNTIL_UID: &str = "stint.dev/until-uid";
+
 /// Annotation on what records a grant in the whole cluster: `true` if everything granted lives in namespaces.
 pub const NAMESPACED_ONLY: &str = "stint.dev/namespaced-only";
 

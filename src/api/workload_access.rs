@@ -1,5 +1,6 @@
 //! `WorkloadAccess`: one request for rights, and the grant that it becomes.
 
+use crate::api::references::{UntilRef, WorkloadRef};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -55,6 +56,10 @@ use serde::{Deserialize, Serialize};
         .message("`reason` is immutable; create another WorkloadAccess [WA-IMMUTABLE]"),
     validation = Rule::new("has(self.ticket) == has(oldSelf.ticket) && (!has(self.ticket) || self.ticket == oldSelf.ticket)")
         .message("`ticket` is immutable; create another WorkloadAccess [WA-IMMUTABLE]"),
+    validation = Rule::new("has(self.until) == has(oldSelf.until) && (!has(self.until) || self.until == oldSelf.until)")
+        .message("`until` is immutable; create another WorkloadAccess [WA-IMMUTABLE]"),
+    validation = Rule::new("has(self.workloadRef) == has(oldSelf.workloadRef) && (!has(self.workloadRef) || self.workloadRef == oldSelf.workloadRef)")
+        .message("`workloadRef` is immutable; create another WorkloadAccess [WA-IMMUTABLE]"),
     validation = Rule::new("!has(oldSelf.revoked) || !oldSelf.revoked || (has(self.revoked) && self.revoked)")
         .message("`revoked` cannot be taken back; create another WorkloadAccess [WA-IMMUTABLE]")
 )]
@@ -91,6 +96,15 @@ pub struct WorkloadAccessSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "length_of_grant")]
     pub duration: Option<String>,
+
+    /// The work that the grant is for, an object in this namespace: access ends when it is done, and at the latest when the
+    /// clock runs out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<UntilRef>,
+
+    /// The Pod or Job that uses the rights, in the namespace of the account, which it must run as. Access ends with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload_ref: Option<WorkloadRef>,
 
     /// Why the account needs the rights; kept with the grant for whoever reviews it.
     #[schemars(length(min = 1, max = 1024))]
@@ -284,6 +298,10 @@ pub enum EndReason {
     PolicyWithdrawn,
     /// The policy that admitted the grant was suspended.
     Suspended,
+    /// The work that `until` refers to is done or gone.
+    Completed,
+    /// The Pod or Job of `workloadRef` has ended or is gone.
+    WorkloadGone,
 }
 
 impl EndReason {
@@ -296,6 +314,8 @@ impl EndReason {
             Self::IdentityChanged => "IdentityChanged",
             Self::PolicyWithdrawn => "PolicyWithdrawn",
             Self::Suspended => "Suspended",
+            Self::Completed => "Completed",
+            Self::WorkloadGone => "WorkloadGone",
         }
     }
 }

@@ -1,12 +1,42 @@
 //! Requests by what they depend on, so that a change finds exactly those that it concerns.
 
 use crate::api::workload_access::RoleKind;
-use crate::cluster::standing::{RoleKey, Touched};
+use crate::cluster::standing::RoleKey;
 use crate::cluster::stores::AccessRef;
-use crate::domain::request::{AccessRequest, Place};
+use crate::domain::request::{AccessRequest, Place, Terms};
 use kube::core::{DeserializeGuard, Resource, ResourceExt};
 use kube::runtime::watcher::Event;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+/// A kind of object in a namespace, as `until` and `workloadRef` refer to it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Watched {
+    /// API group and version.
+    pub api_version: String,
+    /// Kind.
+    pub kind: String,
+    /// Namespace.
+    pub namespace: String,
+}
+
+/// Who an event concerns.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Touched {
+    /// This account, `namespace/name`.
+    Account(String),
+    /// Every account of this namespace.
+    AccountsOf(String),
+    /// Every account.
+    AllAccounts,
+    /// Whoever copies this role.
+    Role(RoleKey),
+    /// Every request of this namespace.
+    Namespace(String),
+    /// Whoever refers to the object of this name by `until` or `workloadRef`.
+    Object(Watched, String),
+    /// Whoever refers to any object of this kind there.
+    Objects(Watched),
+}
 
 /// Requests of one kind that have not ended.
 #[derive(Debug, Default)]
@@ -21,6 +51,8 @@ struct Index {
     by_home: BTreeMap<String, BTreeSet<AccessRef>>,
     by_account: BTreeMap<String, BTreeSet<AccessRef>>,
     by_role: HashMap<RoleKey, BTreeSet<AccessRef>>,
+    /// And then by the name of the object.
+    by_object: HashMap<Watched, BTreeMap<String, BTreeSet<AccessRef>>>,
 }
 
 /// What one request depends on.
@@ -30,6 +62,8 @@ struct Keys {
     home: Option<String>,
     account: Option<String>,
     role: Option<RoleKey>,
+    /// The objects of `until` and `workloadRef`.
+    objects: Vec<(Watched, String)>,
 }
 
 impl AccessIndex {
@@ -64,11 +98,29 @@ impl AccessIndex {
                 let names = index.by_role.get(role).into_iter().flatten();
                 names.cloned().collect()
             }
+            Touched::Object(watched, name) => {
+                let of_kind = index.by_object.get(watched);
+                let names = of_kind.and_then(|objects| objects.get(name));
+                names.into_iter().flatten().cloned().collect()
+            }
+            Touched::Objects(watched) => {
+                let of_kind = index.by_object.get(watched).into_iter();
+                of_kind
+                    .flat_map(BTreeMap::values)
+                    .flatten()
+                    .cloned()
+                    .collect()
+            }
             Touched::Namespace(namespace) => {
                 let names = index.by_home.get(namespace).into_iter().flatten();
                 names.cloned().collect()
             }
         }
+    }
+
+    /// The kinds and namespaces of the objects that they refer to.
+    pub fn referenced(&self) -> HashSet<Watched> {
+        self.now.by_object.keys().cloned().collect()
     }
 
     /// All of them.
@@ -102,6 +154,10 @@ impl Index {
             let of_role = self.by_role.entry(role.clone()).or_default();
             of_role.insert(name.clone());
         }
+        for (watched, object) in &keys.objects {
+            let objects = self.by_object.entry(watched.clone()).or_default();
+            add(objects, object, &name);
+        }
         self.keys.insert(name, keys);
     }
 
@@ -121,6 +177,14 @@ impl Index {
             of_role.remove(name);
             if of_role.is_empty() {
                 self.by_role.remove(&role);
+            }
+        }
+        for (watched, object) in keys.objects {
+            if let Some(objects) = self.by_object.get_mut(&watched) {
+                take(objects, &object, name);
+                if objects.is_empty() {
+                    self.by_object.remove(&watched);
+                }
             }
         }
     }
@@ -166,5 +230,23 @@ where
         home: place.namespace().or(of).map(str::to_owned),
         account: of.map(|of| format!("{of}/{}", terms.account.name)),
         role,
+        objects: objects(&terms, &place, of),
     }
+}
+
+fn objects(terms: &Terms<'_>, place: &Place, of: Option<&str>) -> Vec<(Watched, String)> {
+    let object = |api_version: &str, kind: &str, namespace: &str, name: &str| {
+        let watched = Watched {
+            api_version: api_version.to_owned(),
+            kind: kind.to_owned(),
+            namespace: namespace.to_owned(),
+        };
+        (watched, name.to_owned())
+    };
+    let until = terms.until.zip(place.namespace());
+    let until = until.map(|(u, own)| object(&u.api_version, &u.kind, own, &u.name));
+    let workload = terms.workload.zip(of);
+    let workload =
+        workload.map(|(w, of)| object(w.kind.api_version(), w.kind.as_str(), of, &w.name));
+    until.into_iter().chain(workload).collect()
 }

@@ -1,6 +1,6 @@
 //! Carries out plans: the only writer of Jobs, and of Roles and bindings of either scope.
 
-use crate::api::names::MANAGER;
+use crate::api::names::{MANAGER, UNTIL_UID};
 use crate::api::workload_access::ObjectStamp;
 use crate::cluster::{ApiError, call, wide};
 use crate::domain::desired;
@@ -30,6 +30,7 @@ pub async fn grant(
         match step {
             Step::CreateJob(wanted) => job = Some(create(&writer.jobs, &*wanted).await?),
             Step::SetDeadline { uid, seconds } => writer.set_deadline(&uid, seconds).await?,
+            Step::RecordUntil { job, until } => writer.record_until(&job, &until).await?,
             Step::CreateRole => {
                 let wanted = desired::role(approved, writer.owner(job_uid)?.as_deref());
                 writer.rbac.create_role(wanted).await?;
@@ -112,6 +113,17 @@ impl Writer {
             "metadata": {"uid": uid},
             "spec": {"activeDeadlineSeconds": seconds},
         });
+        self.patch_job(patch).await
+    }
+
+    async fn record_until(&self, uid: &str, until: &str) -> Result<(), ApiError> {
+        let patch = serde_json::json!({
+            "metadata": {"uid": uid, "annotations": {UNTIL_UID: until}},
+        });
+        self.patch_job(patch).await
+    }
+
+    async fn patch_job(&self, patch: serde_json::Value) -> Result<(), ApiError> {
         let params = PatchParams {
             field_manager: Some(MANAGER.into()),
             ..PatchParams::default()
@@ -127,6 +139,7 @@ impl Writer {
             Step::DeleteRole(uid) => self.rbac.delete_role(&self.name, &uid).await?,
             Step::CreateJob(_)
             | Step::SetDeadline { .. }
+            | Step::RecordUntil { .. }
             | Step::CreateRole
             | Step::ReplaceRole
             | Step::CreateBinding => return Err(ApiError::Incomplete("judgement for a write")),

@@ -5,7 +5,8 @@ use crate::api::names::GRANT;
 use crate::api::workload_access::RoleKind;
 use crate::cluster::discovery::Discovery;
 use crate::cluster::stores::{AccessRef, Binding, GuardedAccess, GuardedWideAccess, Stores};
-use crate::cluster::{ApiError, authz, call, wide};
+use crate::cluster::{ApiError, authz, call, references, wide};
+use crate::domain::completion::Kind;
 use crate::domain::facts::{AccountFacts, Facts, Role as SourceRole, RoleFacts};
 use crate::domain::grant::{Account, Grant, Source};
 use crate::domain::judge::is_cluster_namespace;
@@ -36,6 +37,7 @@ pub struct FactReader {
     stores: Arc<Stores>,
     discovery: Discovery,
     operator_namespace: String,
+    until_kinds: Vec<Kind>,
 }
 
 /// Who asked, and when.
@@ -49,12 +51,18 @@ pub struct Asked {
 
 impl FactReader {
     /// A reader over `stores`, with `client` for live reads.
-    pub fn new(client: Client, stores: Arc<Stores>, operator_namespace: String) -> Self {
+    pub fn new(
+        client: Client,
+        stores: Arc<Stores>,
+        operator_namespace: String,
+        until_kinds: Vec<Kind>,
+    ) -> Self {
         Self {
             discovery: Discovery::new(client.clone()),
             client,
             stores,
             operator_namespace,
+            until_kinds,
         }
     }
 
@@ -72,10 +80,12 @@ impl FactReader {
         let live = observed.live(grant.place(), &status);
         let namespace_labels = self.namespace_labels(grant.home()).await?;
         let (usable, broken_policies) = self.stores.policies();
-        let (account, role, policies) = futures::try_join!(
+        let (account, role, policies, until, workload) = futures::try_join!(
             self.account(grant.account()),
             self.role(grant),
             self.usable_by(&asked.by, usable, &namespace_labels),
+            references::until(&self.client, &self.until_kinds, grant),
+            references::workload(&self.client, grant),
         )?;
         let copy = live
             .as_ref()
@@ -103,6 +113,8 @@ impl FactReader {
                 .held(grant.account(), grant.place(), grant.uid()),
             active_others: 0,
             held_since: BTreeMap::new(),
+            until,
+            workload,
             live,
             ended: status.end_reason,
         })

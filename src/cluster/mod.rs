@@ -11,6 +11,8 @@ pub mod events;
 pub mod facts;
 pub mod keys;
 mod rbac_watches;
+mod reference_watches;
+mod references;
 pub mod standing;
 pub mod status;
 pub mod stores;
@@ -50,6 +52,18 @@ impl ApiError {
     /// The object does not exist.
     pub fn is_not_found(&self) -> bool {
         self.code() == Some(404)
+    }
+
+    /// The API server knows the resource, and has no object of this name: a 404 about anything else says nothing about it.
+    fn says_not_found(&self, name: &str) -> bool {
+        let Self::Kube(error) = self else {
+            return false;
+        };
+        let kube::Error::Api(status) = error.as_ref() else {
+            return false;
+        };
+        let about = status.details.as_ref().map(|details| details.name.as_str());
+        status.code == 404 && about == Some(name)
     }
 
     /// A precondition failed or the object exists already.

@@ -4,6 +4,7 @@
 //! indexed by subject and place, so a question about one account reads what that account holds and nothing else.
 
 use crate::api::names::GRANT;
+pub use crate::cluster::access_index::Touched;
 use crate::domain::facts::Held;
 use crate::domain::grant::Account;
 use crate::domain::patterns::Patterns;
@@ -37,21 +38,6 @@ impl std::fmt::Display for BindingKey {
             None => write!(f, "ClusterRoleBinding '{}'", self.name),
         }
     }
-}
-
-/// Who an event concerns.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Touched {
-    /// This account, `namespace/name`.
-    Account(String),
-    /// Every account of this namespace.
-    AccountsOf(String),
-    /// Every account.
-    AllAccounts,
-    /// Whoever copies this role.
-    Role(RoleKey),
-    /// Every request of this namespace.
-    Namespace(String),
 }
 
 /// The subjects that are an account, or a group that accounts belong to; nobody else is kept.

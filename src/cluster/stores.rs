@@ -1,7 +1,7 @@
 //! Local copies of what decisions need, kept by watches (`watches`). Full objects only where their content is read.
 
 use crate::api::{AccessPolicy, ClusterWorkloadAccess, WorkloadAccess};
-use crate::cluster::access_index::AccessIndex;
+use crate::cluster::access_index::{AccessIndex, Watched};
 pub use crate::cluster::bindings::Binding;
 use crate::cluster::bindings::Bindings;
 use crate::cluster::standing::{Standing, Touched};
@@ -18,6 +18,7 @@ use kube::core::{DeserializeGuard, PartialObjectMeta, Resource, ResourceExt};
 use kube::runtime::reflector::{ObjectRef, Store};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
+use tokio::sync::Notify;
 
 /// A WorkloadAccess as read from the cluster: one that does not decode must not stop the watch, and must not stay
 /// granted either.
@@ -98,6 +99,8 @@ pub struct Stores {
     pub(super) standing: RwLock<Standing>,
     pub(super) index: RwLock<AccessIndex>,
     pub(super) wide_index: RwLock<AccessIndex>,
+    /// Told whenever what requests refer to may have changed.
+    pub(super) references_changed: Notify,
     pub(super) policies: RwLock<Policies>,
     pub(super) ceiling: RwLock<Ceilings>,
 }
@@ -162,6 +165,12 @@ impl Stores {
     /// Every request that has not ended.
     pub fn unended(&self) -> Vec<AccessRef> {
         self.in_both_indexes(AccessIndex::all)
+    }
+
+    /// The kinds and namespaces of the objects that these refer to; requests for the whole cluster refer to none.
+    pub(super) fn referenced(&self) -> HashSet<Watched> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        index.referenced()
     }
 
     fn in_both_indexes(&self, ask: impl Fn(&AccessIndex) -> Vec<AccessRef>) -> Vec<AccessRef> {

@@ -4,8 +4,10 @@ use crate::api::names::{GRANT, MANAGED_BY, MANAGER, WORKLOAD_ACCESS};
 use crate::api::{AccessPolicy, ClusterWorkloadAccess, WorkloadAccess};
 use crate::cluster::access_index::AccessIndex;
 use crate::cluster::rbac_watches::{on_binding, on_cluster_binding, on_cluster_role, on_role};
+use crate::cluster::reference_watches;
 use crate::cluster::standing::{Standing, Touched};
 use crate::cluster::stores::{AccessRef, Change, Listener, Stores, compile_policy};
+use crate::domain::completion::Kind;
 use crate::domain::policy::Policy;
 use crate::domain::request::{AccessRequest, Place};
 use crate::ops::metrics::Metrics;
@@ -23,6 +25,7 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use tokio::sync::Notify;
 
 /// A watch that never ends by itself.
 pub type Watch = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -35,6 +38,7 @@ pub(super) type On<K> = Box<dyn Fn(&Event<K>) + Send + Sync>;
 pub fn start(
     client: &Client,
     ceiling_role: &str,
+    until_kinds: &[Kind],
     listener: &Listener,
     ready: impl Fn(&'static str) -> Box<dyn FnOnce() + Send>,
     metrics: &Arc<Metrics>,
@@ -53,6 +57,7 @@ pub fn start(
         standing: RwLock::default(),
         index: RwLock::default(),
         wide_index: RwLock::default(),
+        references_changed: Notify::new(),
         policies: RwLock::default(),
         ceiling: RwLock::default(),
     });
@@ -83,6 +88,7 @@ pub fn start(
         start.seen(watch("roles"), on_role(&to)),
         start.seen(watch("rolebindings"), on_binding(&to)),
         start.seen(made, on_made::<PartialObjectMeta<Job>>(&to)),
+        reference_watches::watch(client, until_kinds, to.clone(), metrics),
     ];
     (stores, watches)
 }
@@ -200,6 +206,7 @@ where
             .unwrap_or_else(PoisonError::into_inner);
         index.follow(event);
         drop(index);
+        to.stores.references_changed.notify_one();
         match event {
             Event::Apply(object) | Event::InitApply(object) => {
                 (to.tell)(Change::Access(AccessRef::of(object)));

@@ -28,6 +28,10 @@ use std::time::Duration;
 /// Longest wait before a scheduled or waiting request is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
+/// Longest wait before a live grant is looked at again that ends with an object of somebody else: should its event be lost,
+/// this look sees what became of it.
+const LOOK_AT_REFERENCES: Duration = Duration::from_secs(300);
+
 /// What every pass needs.
 pub struct Context {
     /// The API server.
@@ -246,7 +250,13 @@ impl Pass<'_> {
                 // The deadline queue ends it on time; this look writes the end down even if an event is lost.
                 let left = approved.not_after().duration_since(self.ctx.clock.now());
                 let left = Duration::try_from(left).unwrap_or(Duration::ZERO);
-                Ok(Action::requeue(left + Duration::from_secs(1)))
+                let look = left + Duration::from_secs(1);
+                let grant = approved.grant();
+                let refers = grant.until().is_some() || grant.workload().is_some();
+                Ok(Action::requeue(match refers {
+                    true => look.min(LOOK_AT_REFERENCES),
+                    false => look,
+                }))
             }
             Err(error) => {
                 self.ctx.seats.leave(approved.grant());

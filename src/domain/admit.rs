@@ -68,7 +68,7 @@ pub fn cluster_grants_are_off() -> Violation {
 type Check = fn(&Policy, &Ask<'_>, &mut Vec<Violation>);
 
 /// What a policy looks at, in the order in which it is told. Conditions are the dearest and come last.
-const CHECKS: [Check; 11] = [
+const CHECKS: [Check; 12] = [
     Policy::awake,
     Policy::whole_cluster,
     Policy::account,
@@ -78,6 +78,7 @@ const CHECKS: [Check; 11] = [
     Policy::named,
     Policy::lengths,
     Policy::ticket,
+    Policy::until,
     Policy::places,
     Policy::conditions,
 ];
@@ -283,6 +284,16 @@ impl Policy {
         let mut violation = self.violation("WA-TICKET", "spec.ticket", message);
         violation.found = ask.ticket.map(str::to_owned);
         wrong.push(violation);
+    }
+
+    fn until(&self, ask: &Ask<'_>, wrong: &mut Vec<Violation>) {
+        if self.require_until && ask.inputs.grant.until().is_none() {
+            let message = "requires `until`: name the Job, Pod or other object that the access is for, with which it ends";
+            wrong.push(Violation {
+                problem: Problem::Required,
+                ..self.violation("WA-UNTIL", "spec.until", message)
+            });
+        }
     }
 
     fn places(&self, ask: &Ask<'_>, wrong: &mut Vec<Violation>) {

@@ -164,6 +164,9 @@ fn record(approved: &Approved, metadata: &mut ObjectMeta) {
     if approved.namespaced_only() {
         annotations.insert(names::NAMESPACED_ONLY.into(), "true".into());
     }
+    if let Some(uid) = approved.until_uid() {
+        annotations.insert(names::UNTIL_UID.into(), uid.into());
+    }
     let then = |source: &SourceStamp| SourceStamp {
         changed: false,
         ..source.clone()

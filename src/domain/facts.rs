@@ -1,6 +1,7 @@
 //! What the judge must know about the world. Gathered by `cluster::facts`; this is only its shape.
 
 use crate::api::workload_access::{EndReason, SourceStamp};
+use crate::domain::completion::Kind;
 use crate::domain::covers::Ceiling;
 use crate::domain::patterns::Patterns;
 use crate::domain::policy::{Labels, Policy};
@@ -8,6 +9,7 @@ use crate::domain::receipt::Requester;
 use crate::domain::rules::Rule;
 use crate::domain::served::Served;
 use jiff::Timestamp;
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -42,6 +44,10 @@ pub struct Facts {
     pub active_others: usize,
     /// By policy, since when other live grants of the account go on without a break.
     pub held_since: BTreeMap<String, Timestamp>,
+    /// The object of `until` as it is now.
+    pub until: UntilFacts,
+    /// The workload of `workloadRef` as it is now.
+    pub workload: WorkloadFacts,
     /// What is already in place for this grant.
     pub live: Option<Live>,
     /// How the grant ended, if it did. Only ever takes access away.
@@ -100,6 +106,97 @@ pub struct Role {
     pub made_by_stint: bool,
 }
 
+/// The object of `until` as it is now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum UntilFacts {
+    /// The request names none.
+    #[default]
+    NotReferenced,
+    /// Of a kind that this installation does not list, and so was not looked up; the kinds that it lists.
+    NotAllowed(Vec<Kind>),
+    /// No such object.
+    Absent,
+    /// The object.
+    Found(ObjectFacts),
+    /// Nobody can tell, as in a tool that asks no cluster.
+    Unknown,
+}
+
+/// What of an object says whether its work is done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ObjectFacts {
+    /// Its UID.
+    pub uid: String,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Whether Stint made it for a grant.
+    pub made_by_stint: bool,
+    /// `status.phase`, if it is a text.
+    pub phase: Option<String>,
+    /// Types and statuses of `status.conditions`.
+    pub conditions: Vec<(String, String)>,
+}
+
+/// The workload of `workloadRef` as it is now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum WorkloadFacts {
+    /// The request names none.
+    #[default]
+    NotReferenced,
+    /// No such workload.
+    Absent,
+    /// The workload.
+    Found(Box<Workload>),
+    /// Nobody can tell, as in a tool that asks no cluster.
+    Unknown,
+}
+
+/// A Pod or a Job.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Workload {
+    /// `Pod` or `Job`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// Its labels.
+    pub labels: Labels,
+    /// What controls it; empty when nothing does.
+    pub owner: Owner,
+    /// Its containers, those that run first included.
+    pub images: Vec<Image>,
+    /// The account that it runs as, in its namespace.
+    pub service_account: String,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Whether it has ended.
+    pub terminal: bool,
+}
+
+/// The controller of a workload.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Owner {
+    /// Kind.
+    pub kind: String,
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+}
+
+/// The image of one container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Image {
+    /// Name of the container.
+    pub name: String,
+    /// The image as it was asked for.
+    pub image: String,
+    /// What runs, with its digest, as the kubelet reports it; empty until it does, and for a Job.
+    #[serde(rename = "imageID")]
+    pub image_id: String,
+}
+
 /// A grant that was activated: what the record of it says, and whether its binding is in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Live {
@@ -119,6 +216,8 @@ pub struct Live {
     pub source: Option<SourceStamp>,
     /// Whether everything granted lives in namespaces; recorded for grants in the whole cluster alone.
     pub namespaced_only: bool,
+    /// UID of the object of `until` when it was first seen.
+    pub until_uid: Option<String>,
     /// Somebody removed what was in place.
     pub taken_away: bool,
 }

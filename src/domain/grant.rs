@@ -1,7 +1,9 @@
 //! The parsed form of a request. `Grant::parse` is the only parser: webhook, controller and tools call it.
 
+use crate::api::references::{UntilRef, WorkloadRef};
 use crate::api::workload_access::{RoleKind, RoleReference, WorkloadAccessSpec};
 use crate::domain::catalogue::{self, Scope};
+use crate::domain::completion;
 use crate::domain::hygiene;
 use crate::domain::request::{AccessRequest, Place, Spec, SpecRef, Terms};
 use crate::domain::rules::Rule;
@@ -70,6 +72,8 @@ pub struct Grant {
     not_before: Option<Timestamp>,
     end: End,
     ticket: Option<String>,
+    until: Option<UntilRef>,
+    workload: Option<WorkloadRef>,
     revoked: bool,
     deleting: bool,
     spec: Arc<Spec>,
@@ -103,6 +107,7 @@ impl Grant {
         let not_before = optional_instant("spec.notBefore", terms.not_before, &mut wrong);
         let end = end(&terms, &mut wrong);
         reason(&terms, &mut wrong);
+        completion::well_formed(terms.until, terms.workload, &mut wrong);
         if let (Some(from), Some(End::At(until))) = (not_before, end)
             && from >= until
         {
@@ -124,6 +129,8 @@ impl Grant {
                 not_before,
                 end,
                 ticket: terms.ticket.map(str::to_owned),
+                until: terms.until.cloned(),
+                workload: terms.workload.cloned(),
                 revoked: terms.revoked,
                 deleting: view.meta.deletion_timestamp.is_some(),
                 spec: Arc::new(view.spec.to_owned()),
@@ -198,6 +205,16 @@ impl Grant {
         self.ticket.as_deref()
     }
 
+    /// The work that ends the grant, if it was named.
+    pub fn until(&self) -> Option<&UntilRef> {
+        self.until.as_ref()
+    }
+
+    /// The workload that acts, if it was named.
+    pub fn workload(&self) -> Option<&WorkloadRef> {
+        self.workload.as_ref()
+    }
+
     /// Whether somebody ended the grant by `revoked: true`.
     pub fn revoked(&self) -> bool {
         self.revoked
@@ -259,7 +276,7 @@ fn account(terms: &Terms<'_>, place: &Place, wrong: &mut Vec<Violation>) -> Acco
 }
 
 /// RFC 1123 subdomain, as Kubernetes validates most names.
-fn is_dns_subdomain(name: &str) -> bool {
+pub(crate) fn is_dns_subdomain(name: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = name.as_bytes();
     !bytes.is_empty()

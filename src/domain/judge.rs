@@ -3,6 +3,7 @@
 use crate::api::workload_access::{EndReason, PolicyStamp, Risk, SourceStamp};
 use crate::domain::admit::{Ask, Combined};
 use crate::domain::catalogue::{self, Disposition, Finding, Scope};
+use crate::domain::completion;
 use crate::domain::condition::Inputs;
 use crate::domain::covers::Ceiling;
 use crate::domain::facts::{AccountFacts, Facts};
@@ -64,6 +65,7 @@ pub struct Approved {
     held_since: Timestamp,
     source: Option<SourceStamp>,
     namespaced_only: bool,
+    until_uid: Option<String>,
     patterns: Patterns,
     risk: Risk,
     findings: Vec<&'static str>,
@@ -123,6 +125,10 @@ impl Approved {
     pub fn namespaced_only(&self) -> bool {
         self.namespaced_only
     }
+    /// UID of the object of `until`, as it was first seen.
+    pub fn until_uid(&self) -> Option<&str> {
+        self.until_uid.as_deref()
+    }
     /// What the catalogue sees in the rules.
     pub fn patterns(&self) -> Patterns {
         self.patterns
@@ -153,6 +159,7 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
     let mut wrong = Vec::new();
     lifetime::window(grant, facts, &mut wrong);
     let account = account(grant, facts, &mut wrong);
+    completion::refusals(grant, facts, &mut wrong);
     let scope = scope(grant, facts);
     let mut rules = source::granted_rules(grant, facts, scope, &mut wrong);
     let (base, indexed) = (grant.source().path(), grant.source().is_inline());
@@ -217,6 +224,7 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
         held_since: lifetime::held_since(grant, facts, policy, now),
         source: source::stamp(grant, facts),
         namespaced_only,
+        until_uid: completion::until_uid(facts),
         patterns: found.patterns,
         risk: found.risk,
         warnings: found.warnings(),
@@ -385,6 +393,7 @@ fn admitting_policy<'a>(
         namespace_labels: &facts.namespace_labels,
         account_uid: facts.account.as_ref().map_or("", |a| &a.uid),
         account_labels,
+        workload: completion::acting(&facts.workload),
         risk: question.found.risk,
         now: lifetime::begins(grant, facts, question.now),
     };

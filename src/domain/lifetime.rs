@@ -2,6 +2,7 @@
 
 use crate::api::access_policy::FollowRole;
 use crate::api::workload_access::EndReason;
+use crate::domain::completion;
 use crate::domain::facts::Facts;
 use crate::domain::grant::{End, Grant};
 use crate::domain::policy::Policy;
@@ -55,6 +56,9 @@ pub(crate) fn over(
     let in_past_when_asked = matches!(grant.end(), End::At(at) if at <= facts.requested_at);
     if now >= not_after && !in_past_when_asked {
         return end(EndReason::Expired, &format!("access ended at {not_after}"));
+    }
+    if let Some(end) = completion::over(grant, facts) {
+        return Some(end);
     }
     let Some(live) = &facts.live else {
         let until = pending_until(grant, facts);

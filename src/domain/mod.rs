@@ -3,6 +3,7 @@
 pub mod admit;
 pub mod binding;
 pub mod catalogue;
+pub mod completion;
 pub mod condition;
 pub mod covers;
 pub mod desired;

@@ -37,6 +37,13 @@ pub enum Step {
         /// Seconds from the Job's start.
         seconds: i64,
     },
+    /// Record on the Job the UID of the object of `until`, which appeared after it.
+    RecordUntil {
+        /// UID of the Job.
+        job: String,
+        /// UID of the object.
+        until: String,
+    },
     /// Create the Role; the UID of a Job that owns it is known once that exists.
     CreateRole,
     /// Replace the rules of the Role.
@@ -164,6 +171,7 @@ fn recorded(meta: &ObjectMeta) -> Option<Live> {
             None => None,
         },
         namespaced_only: annotations.contains_key(names::NAMESPACED_ONLY),
+        until_uid: annotations.get(names::UNTIL_UID).cloned(),
         taken_away: false,
     })
 }
@@ -179,6 +187,7 @@ fn unreadable(status: &WorkloadAccessStatus) -> Live {
         held_since: Timestamp::UNIX_EPOCH,
         source: None,
         namespaced_only: false,
+        until_uid: None,
         taken_away: true,
     }
 }
@@ -191,7 +200,10 @@ pub fn grant(approved: &Approved, observed: &Observed, now: Timestamp) -> Plan {
     match (&observed.job, place) {
         (_, Place::Cluster) => {}
         (None, _) => steps.push(Step::CreateJob(Box::new(desired::job(approved, now)))),
-        (Some(job), _) => steps.extend(set_deadline(approved, job)),
+        (Some(job), _) => {
+            steps.extend(set_deadline(approved, job));
+            steps.extend(record_until(approved, job));
+        }
     }
     let wanted = desired::role(approved, job_uid.as_deref());
     match &observed.role {
@@ -247,6 +259,15 @@ fn set_deadline(approved: &Approved, job: &Job) -> Option<Step> {
     (actual.saturating_sub(wanted).saturating_abs() > slack).then(|| Step::SetDeadline {
         uid: job.uid().unwrap_or_default(),
         seconds: wanted,
+    })
+}
+
+fn record_until(approved: &Approved, job: &Job) -> Option<Step> {
+    let until = approved.until_uid()?;
+    let recorded = job.annotations().contains_key(names::UNTIL_UID);
+    (!recorded).then(|| Step::RecordUntil {
+        job: job.uid().unwrap_or_default(),
+        until: until.to_owned(),
     })
 }
 

@@ -49,6 +49,7 @@ pub struct Policy {
     pub(crate) max_active: Option<i64>,
     pub(crate) names: RequireResourceNames,
     pub(crate) ticket: Option<Regex>,
+    pub(crate) require_until: bool,
     pub(crate) cumulative: Option<Cumulative>,
     pub(crate) follow_role: FollowRole,
     pub(crate) conditions: Vec<Condition>,
@@ -100,6 +101,7 @@ impl Policy {
                 .require_resource_names
                 .unwrap_or(RequireResourceNames::None),
             ticket: ticket(limits.require_ticket.as_deref(), &mut wrong),
+            require_until: limits.require_until.unwrap_or(false),
             cumulative: limits.cumulative,
             follow_role: spec.follow_role.unwrap_or(FollowRole::Keep),
             conditions: conditions(spec.conditions.as_deref().unwrap_or_default(), &mut wrong),

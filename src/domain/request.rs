@@ -2,6 +2,7 @@
 //! whole cluster.
 
 use crate::api::cluster_workload_access::{ClusterWorkloadAccess, ClusterWorkloadAccessSpec};
+use crate::api::references::{UntilRef, WorkloadRef};
 use crate::api::workload_access::{
     RoleReference, ServiceAccountRef, WorkloadAccess, WorkloadAccessSpec, WorkloadAccessStatus,
 };
@@ -106,6 +107,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) duration: Option<&'a str>,
     pub(crate) reason: &'a str,
     pub(crate) ticket: Option<&'a str>,
+    pub(crate) until: Option<&'a UntilRef>,
+    pub(crate) workload: Option<&'a WorkloadRef>,
     pub(crate) revoked: bool,
 }
 
@@ -153,6 +156,8 @@ impl<'a> SpecRef<'a> {
                 duration: spec.duration.as_deref(),
                 reason: &spec.reason,
                 ticket: spec.ticket.as_deref(),
+                until: spec.until.as_ref(),
+                workload: spec.workload_ref.as_ref(),
                 revoked: spec.revoked.unwrap_or(false),
             },
             Self::Cluster(spec) => Terms {
@@ -163,6 +168,8 @@ impl<'a> SpecRef<'a> {
                 duration: spec.duration.as_deref(),
                 reason: &spec.reason,
                 ticket: spec.ticket.as_deref(),
+                until: None,
+                workload: None,
                 revoked: spec.revoked.unwrap_or(false),
             },
         }

@@ -272,7 +272,10 @@ pub fn event(
         Outcome::Waiting(NotYet::NotReady(_)) => return None,
         Outcome::Refused(_) | Outcome::ApplyRefused(_) => (true, "GrantRefused"),
         Outcome::Ended(EndReason::Expired, _) => (false, "GrantExpired"),
-        Outcome::Ended(EndReason::Revoked | EndReason::Deleted, _) => (false, "GrantRevoked"),
+        Outcome::Ended(EndReason::Completed, _) => (false, "GrantCompleted"),
+        Outcome::Ended(EndReason::Revoked | EndReason::Deleted | EndReason::WorkloadGone, _) => {
+            (false, "GrantRevoked")
+        }
         Outcome::Ended(
             EndReason::IdentityChanged | EndReason::PolicyWithdrawn | EndReason::Suspended,
             _,

@@ -1,6 +1,7 @@
 //! Admission of `WorkloadAccess` and `ClusterWorkloadAccess`: the receipt on the mutating path, the judgement on the validating path.
 
 use crate::api::names;
+use crate::api::workload_access::EndReason;
 use crate::cluster::ApiError;
 use crate::cluster::facts::{Asked, add_others};
 use crate::domain::admit::cluster_grants_are_off;
@@ -137,6 +138,13 @@ impl Admission {
                 ..
             } => Answer::NotNow(why),
             Verdict::Refused(violations) => Answer::Deny(violations),
+            // Restored from a backup, or applied again, when its work is done: it may be stored, and will never be access.
+            Verdict::Over {
+                reason: EndReason::Completed,
+                why,
+            } => Answer::Warn(vec![format!(
+                "spec.until: {why}; this request is stored and never becomes access"
+            )]),
             // A request restored from a backup after its time: it may be stored, and will never be access.
             Verdict::Over { .. } => Answer::Allow,
         }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use stint::api::{AccessPolicy, WorkloadAccess, workload_access::EndReason};
 use stint::domain::covers::Ceiling;
-use stint::domain::facts::{AccountFacts, Facts, Live, RoleFacts};
+use stint::domain::facts::{AccountFacts, Facts, Live, RoleFacts, UntilFacts, WorkloadFacts};
 use stint::domain::grant::Grant;
 use stint::domain::judge::{Verdict, judge};
 use stint::domain::policy::Policy;
@@ -88,6 +88,8 @@ pub fn facts() -> Facts {
         held: vec![],
         active_others: 0,
         held_since: [].into(),
+        until: UntilFacts::NotReferenced,
+        workload: WorkloadFacts::NotReferenced,
         live: None,
         ended: None,
     }
@@ -103,6 +105,7 @@ pub fn live(since: &str, not_after: &str) -> Live {
         held_since: at(since),
         source: None,
         namespaced_only: false,
+        until_uid: None,
         taken_away: false,
     }
 }

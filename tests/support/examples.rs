@@ -13,7 +13,9 @@ use stint::api::{AccessPolicy, ClusterWorkloadAccess, WorkloadAccess};
 use stint::domain::binding::{self, Binding, BoundRole};
 use stint::domain::catalogue::{self, Finding, Scope};
 use stint::domain::covers::Ceiling;
-use stint::domain::facts::{AccountFacts, Facts, Role, RoleFacts};
+use stint::domain::facts::{
+    AccountFacts, Facts, Role, RoleFacts, UntilFacts, Workload, WorkloadFacts,
+};
 use stint::domain::grant::Grant;
 use stint::domain::judge::{Verdict, judge};
 use stint::domain::patterns::Patterns;
@@ -188,6 +190,13 @@ fn surround(code: &str, examples: &[Value], facts: &mut Facts) {
         "WA-ROLE-MISSING" => facts.role = RoleFacts::Missing,
         "WA-ROLE-AGGREGATED" => facts.role = RoleFacts::Found(role(&examples[0])),
         "WA-TOO-MANY" => facts.active_others = 2,
+        "WA-WORKLOAD" => {
+            facts.workload = WorkloadFacts::Found(Box::new(Workload {
+                uid: "0a1b2c3d-1111-2222-3333-444455556666".into(),
+                service_account: "default".into(),
+                ..Workload::default()
+            }));
+        }
         "OB-X03" => {
             let since = facts.requested_at - SignedDuration::from_hours(24);
             facts.goes_on_since("payments-jobs", since);
@@ -252,6 +261,8 @@ fn facts(policy: Policy) -> Facts {
         held: vec![],
         active_others: 0,
         held_since: [].into(),
+        until: UntilFacts::NotReferenced,
+        workload: WorkloadFacts::NotReferenced,
         live: None,
         ended: None,
     }

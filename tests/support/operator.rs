@@ -120,6 +120,7 @@ impl Stint {
             format!("--webhook-listen=127.0.0.1:{}", self.webhook),
             format!("--admin-listen=127.0.0.1:{}", self.admin),
             "--webhook-name=127.0.0.1".to_owned(),
+            "--until-kind=batch/v1/Job/jobs,v1/Pod/pods,apps/v1/Deployment/deployments".to_owned(),
             "--log-level=info,stint=debug".to_owned(),
         ];
         let mut command = vec![

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use stint::api::{ClusterWorkloadAccess, WorkloadAccess};
 use stint::app::{Granting, Tasks, core};
 use stint::clock::Clock;
+use stint::domain::completion::{Kind, default_kinds};
 use stint::domain::receipt::{Claims, KEY_LENGTH, Keys, Requester};
 use stint::domain::request::AccessRequest;
 use stint::ops::metrics::Metrics;
@@ -37,6 +38,8 @@ pub struct World {
     pub cluster_grants: bool,
     /// Whether its operators can load the receipt keys.
     pub receipt_keys: bool,
+    /// Kinds that `until` may refer to.
+    pub until_kinds: Vec<Kind>,
     keys: Keys,
 }
 
@@ -82,6 +85,7 @@ impl World {
             api,
             cluster_grants: false,
             receipt_keys: true,
+            until_kinds: default_kinds(),
             keys,
         }
     }
@@ -98,6 +102,7 @@ impl World {
             ceiling_role: "stint-grantable",
             namespace: "stint-system",
             cluster_grants: self.cluster_grants,
+            until_kinds: &self.until_kinds,
         };
         let core = core(&granting, &client, &clock, &metrics, &readiness);
         match self.receipt_keys {

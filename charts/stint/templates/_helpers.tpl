@@ -35,3 +35,12 @@ service:
   port: 443
 {{- end -}}
 {{- end }}
+
+{{/* Reading of the kinds that `until` may refer to. */}}
+{{- define "stint.untilRules" -}}
+{{- range .Values.until.kinds }}
+- apiGroups: [{{ contains "/" .apiVersion | ternary (splitList "/" .apiVersion | first) "" | quote }}]
+  resources: [{{ .resource | quote }}]
+  verbs: [get, list, watch]
+{{- end }}
+{{- end }}

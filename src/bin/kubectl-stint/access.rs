@@ -16,8 +16,9 @@ use std::sync::Arc;
 use stint::api::workload_access::RoleKind;
 use stint::api::{ClusterWorkloadAccess, WorkloadAccess};
 use stint::domain::catalogue::{self, Disposition};
+use stint::domain::completion::{Kind, default_kinds};
 use stint::domain::covers::Ceiling;
-use stint::domain::facts::{AccountFacts, Facts, Role, RoleFacts};
+use stint::domain::facts::{AccountFacts, Facts, Role, RoleFacts, UntilFacts, WorkloadFacts};
 use stint::domain::grant::{Grant, Source};
 use stint::domain::hygiene;
 use stint::domain::judge::{NotYet, Verdict, is_cluster_namespace, judge, scope};
@@ -38,11 +39,12 @@ pub fn never_in_files(world: &World, wide: bool) -> Vec<&'static str> {
 
 const CEILING: &str = "what the cluster lets Stint grant [WA-CEILING]";
 
-const NEVER_IN_FILES: [&str; 5] = [
+const NEVER_IN_FILES: [&str; 6] = [
     "whether the requester may `use` the policy [WA-REQUESTER]",
     "whether the ServiceAccount exists, where its manifest is not in the input [WA-ACCOUNT-MISSING]",
     CEILING,
     "whether the resources are served, and do anything in a namespace [WA-UNKNOWN-RESOURCE, WA-INERT]",
+    "whether the objects of `until` and `workloadRef` exist, are still at work, and run as the account [WA-UNTIL, WA-WORKLOAD]",
     "other grants and standing bindings of the account that are not in the input",
 ];
 
@@ -130,6 +132,7 @@ impl Case<'_> {
             facts.policies = tried(candidates.iter());
             verdict = judge(&grant, &facts, now);
         }
+        self.unlisted_kind(&grant);
         self.unseen_rights(&grant, world);
         self.no_policies(&grant, &facts, world);
         self.conclude(&grant, &facts, verdict, &candidates, world);
@@ -186,6 +189,21 @@ impl Case<'_> {
                     self.undecided("spec.roleRef", text);
                 }
             }
+        }
+    }
+
+    /// What the chart lists unless it is told otherwise is taken for listed.
+    fn unlisted_kind(&mut self, grant: &Grant) {
+        let Some(until) = grant.until() else {
+            return;
+        };
+        let is = |k: &Kind| k.api_version == until.api_version && k.kind == until.kind;
+        if !default_kinds().iter().any(is) {
+            let text = format!(
+                "whether the chart value `until.kinds` of the installation lists {} {} [WA-UNTIL]",
+                until.api_version, until.kind
+            );
+            self.undecided("spec.until.kind", text);
         }
     }
 
@@ -288,6 +306,14 @@ fn facts(grant: &Grant, world: &World, now: Timestamp) -> Facts {
         held: world.held(grant.account(), grant.place()),
         active_others: 0,
         held_since: BTreeMap::new(),
+        until: match grant.until() {
+            Some(_) => UntilFacts::Unknown,
+            None => UntilFacts::NotReferenced,
+        },
+        workload: match grant.workload() {
+            Some(_) => WorkloadFacts::Unknown,
+            None => WorkloadFacts::NotReferenced,
+        },
         live: None,
         ended: None,
     }

@@ -74,7 +74,9 @@ fn unknown_to<'a>(reads: &'a [String], grant: &Grant, world: &World) -> Option<&
     let account = world.account(grant.account());
     let no_uid = account.is_none_or(|account| account.uid.is_empty());
     let no_namespace = world.namespace(grant.home()).is_none();
+    let acts = grant.workload().is_some();
     let unknown = [
+        ("workload", acts),
         ("requester", true),
         ("namespaceObject.metadata.labels", no_namespace),
         ("serviceAccount.labels", account.is_none()),

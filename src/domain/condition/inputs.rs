@@ -1,6 +1,7 @@
 //! What a condition sees of a request, with the bounds that `bounds` reckons with.
 
 use crate::api::workload_access::Risk;
+use crate::domain::facts::{Image, Owner, Workload};
 use crate::domain::grant::Grant;
 use crate::domain::policy::Labels;
 use crate::domain::receipt::Requester;
@@ -11,11 +12,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 /// The variables.
-pub(super) const NAMES: [&str; 6] = [
+pub(super) const NAMES: [&str; 7] = [
     "request",
     "requester",
     "namespaceObject",
     "serviceAccount",
+    "workload",
     "risk",
     "now",
 ];
@@ -24,7 +26,9 @@ pub(super) const NAMES: [&str; 6] = [
 pub(super) const LONGEST: u64 = 1024;
 /// Most rules, and most elements of a list in a rule (`hygiene`).
 const RULES: u64 = 64;
-/// Most bytes of all groups of a requester together.
+/// Most containers of a workload.
+const IMAGES: u64 = 64;
+/// Most bytes of all groups of a requester together, and of all images of a workload.
 const GROUP_BYTES: usize = 64 * 1024;
 
 /// Most elements of the list in a field of this name.
@@ -33,6 +37,7 @@ pub(super) fn longest(field: &str) -> u64 {
         "rules" | "verbs" | "apiGroups" | "resources" | "resourceNames" | "nonResourceURLs" => {
             RULES
         }
+        "images" => IMAGES,
         _ => LONGEST,
     }
 }
@@ -44,6 +49,9 @@ pub(super) fn weight(name: &str) -> u64 {
         "rules" => RULES * RULE,
         "request" | "spec" => 3 * RULES * RULE,
         "requester" | "namespaceObject" | "serviceAccount" | "metadata" => 2 * LONGEST,
+        "workload" => 2 * LONGEST,
+        "images" => 3 * IMAGES,
+        "until" => 8,
         "groups" | "labels" => LONGEST,
         "verbs" | "apiGroups" | "resources" | "resourceNames" | "nonResourceURLs" => RULES,
         // A text, a number, or one of the two references.
@@ -55,6 +63,7 @@ pub(super) fn weight(name: &str) -> u64 {
 pub(super) fn element_weight(name: &str) -> u64 {
     match name {
         "rules" => weight("rules") / RULES,
+        "images" => weight("images") / IMAGES,
         _ => 1,
     }
 }
@@ -71,15 +80,22 @@ pub(super) fn fields(path: &[&str]) -> Option<&'static [&'static str]> {
             "notAfter",
             "duration",
             "reason",
+            "until",
+            "workloadRef",
             "ticket",
             "revoked",
         ]),
         ["request", "spec", "serviceAccountRef"] => Some(&["name", "namespace", "uid"]),
         ["request", "spec", "roleRef"] => Some(&["kind", "name"]),
+        ["request", "spec", "until"] => Some(&["apiVersion", "kind", "name", "condition"]),
+        ["request", "spec", "until", "condition"] => Some(&["type", "status"]),
+        ["request", "spec", "workloadRef"] => Some(&["kind", "name", "uid"]),
         ["requester"] => Some(&["username", "uid", "groups"]),
         ["namespaceObject"] => Some(&["metadata"]),
         ["namespaceObject", "metadata"] => Some(&["name", "labels"]),
         ["serviceAccount"] => Some(&["name", "namespace", "uid", "labels"]),
+        ["workload"] => Some(&["kind", "name", "uid", "labels", "owner", "images"]),
+        ["workload", "owner"] => Some(&["kind", "name", "uid"]),
         ["risk" | "now"] => Some(&[]),
         _ => None,
     }
@@ -102,6 +118,8 @@ pub struct Inputs<'a> {
     pub account_uid: &'a str,
     /// Labels of the account.
     pub account_labels: &'a Labels,
+    /// The workload that acts, if the request names one.
+    pub workload: Option<&'a Workload>,
     /// How much harm the rights can do.
     pub risk: Risk,
     /// When access begins: now, when the window opens, or when it began. A condition on the time of day so decides once.
@@ -145,9 +163,33 @@ struct ServiceAccount<'a> {
     labels: &'a Labels,
 }
 
+/// Texts and lists are empty for a request that names no workload, so that an expression finds every field.
+#[derive(Default, Serialize)]
+struct Acting<'a> {
+    kind: &'a str,
+    name: &'a str,
+    uid: &'a str,
+    labels: Labels,
+    owner: Owner,
+    images: &'a [Image],
+}
+
+impl<'a> Acting<'a> {
+    fn of(workload: &'a Workload) -> Self {
+        Self {
+            kind: &workload.kind,
+            name: &workload.name,
+            uid: &workload.uid,
+            labels: workload.labels.clone(),
+            owner: workload.owner.clone(),
+            images: &workload.images,
+        }
+    }
+}
+
 impl Inputs<'_> {
     /// The variables with their values, or what of them is too large to be looked at.
-    pub(super) fn values(&self) -> Result<[(&'static str, Value); 6], String> {
+    pub(super) fn values(&self) -> Result<[(&'static str, Value); 7], String> {
         self.bounded()?;
         let account = self.grant.account();
         let request = Request {
@@ -174,11 +216,13 @@ impl Inputs<'_> {
             uid: self.account_uid,
             labels: self.account_labels,
         };
+        let workload = self.workload.map(Acting::of).unwrap_or_default();
         Ok([
             ("request", value(&request)?),
             ("requester", value(&requester)?),
             ("namespaceObject", value(&namespace)?),
             ("serviceAccount", value(&service_account)?),
+            ("workload", value(&workload)?),
             ("risk", Value::from(self.risk.as_str())),
             ("now", instant(self.now)?),
         ])
@@ -194,6 +238,10 @@ impl Inputs<'_> {
                 self.namespace_labels.len(),
             ),
             ("serviceAccount.labels", self.account_labels.len()),
+            (
+                "workload.labels",
+                self.workload.map_or(0, |w| w.labels.len()),
+            ),
         ];
         if let Some((name, length)) = lists.iter().find(|(_, length)| *length as u64 > LONGEST) {
             return Err(format!("{name} has {length} elements, more than {LONGEST}"));
@@ -203,10 +251,31 @@ impl Inputs<'_> {
                 "requester.groups has {bytes} bytes, more than {GROUP_BYTES}"
             ));
         }
+        self.bounded_images()?;
         if self.rules.len() as u64 > RULES {
             return Err(format!("request.rules has more than {RULES} elements"));
         }
         Ok(())
+    }
+
+    fn bounded_images(&self) -> Result<(), String> {
+        let images = self.workload.map_or(&[][..], |workload| &workload.images);
+        if images.len() as u64 > IMAGES {
+            let found = images.len();
+            return Err(format!(
+                "workload.images has {found} elements, more than {IMAGES}"
+            ));
+        }
+        let bytes: usize = images
+            .iter()
+            .map(|i| i.image.len() + i.image_id.len())
+            .sum();
+        match bytes > GROUP_BYTES {
+            true => Err(format!(
+                "workload.images has {bytes} bytes, more than {GROUP_BYTES}"
+            )),
+            false => Ok(()),
+        }
     }
 }
 
