@@ -269,6 +269,7 @@ pub fn core(
         facts: FactReader::new(
             client.clone(),
             Arc::clone(&stores),
+            Arc::clone(&keys),
             granting.namespace.to_owned(),
         ),
         cluster_grants: granting.cluster_grants,

@@ -1,6 +1,7 @@
 //! The parsed form of a request. `Grant::parse` is the only parser: webhook, controller and tools call it.
 
-use crate::api::workload_access::{RoleKind, RoleReference, WorkloadAccessSpec};
+use crate::api::workload_access::{RoleKind, RoleReference, Urgency, WorkloadAccessSpec};
+use crate::domain::break_glass;
 use crate::domain::catalogue::{self, Scope};
 use crate::domain::hygiene;
 use crate::domain::request::{AccessRequest, Place, Spec, SpecRef, Terms};
@@ -70,6 +71,7 @@ pub struct Grant {
     not_before: Option<Timestamp>,
     end: End,
     ticket: Option<String>,
+    urgency: Urgency,
     revoked: bool,
     deleting: bool,
     spec: Arc<Spec>,
@@ -103,6 +105,7 @@ impl Grant {
         let not_before = optional_instant("spec.notBefore", terms.not_before, &mut wrong);
         let end = end(&terms, &mut wrong);
         reason(&terms, &mut wrong);
+        wrong.extend(break_glass::without_ticket(terms.urgency, terms.ticket));
         if let (Some(from), Some(End::At(until))) = (not_before, end)
             && from >= until
         {
@@ -124,6 +127,7 @@ impl Grant {
                 not_before,
                 end,
                 ticket: terms.ticket.map(str::to_owned),
+                urgency: terms.urgency,
                 revoked: terms.revoked,
                 deleting: view.meta.deletion_timestamp.is_some(),
                 spec: Arc::new(view.spec.to_owned()),
@@ -196,6 +200,16 @@ impl Grant {
     /// The change or incident that the request belongs to.
     pub fn ticket(&self) -> Option<&str> {
         self.ticket.as_deref()
+    }
+
+    /// How urgent it is.
+    pub fn urgency(&self) -> Urgency {
+        self.urgency
+    }
+
+    /// Hash of the spec, which an approval names (see [`SpecRef::hash`]).
+    pub fn spec_hash(&self) -> String {
+        self.spec.hash()
     }
 
     /// Whether somebody ended the grant by `revoked: true`.

@@ -3,7 +3,8 @@
 
 use crate::api::cluster_workload_access::{ClusterWorkloadAccess, ClusterWorkloadAccessSpec};
 use crate::api::workload_access::{
-    RoleReference, ServiceAccountRef, WorkloadAccess, WorkloadAccessSpec, WorkloadAccessStatus,
+    RoleReference, ServiceAccountRef, Urgency, WorkloadAccess, WorkloadAccessSpec,
+    WorkloadAccessStatus,
 };
 use crate::domain::rules::Rule;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -106,7 +107,18 @@ pub(crate) struct Terms<'a> {
     pub(crate) duration: Option<&'a str>,
     pub(crate) reason: &'a str,
     pub(crate) ticket: Option<&'a str>,
+    pub(crate) urgency: Urgency,
     pub(crate) revoked: bool,
+}
+
+impl Spec {
+    /// See [`SpecRef::hash`].
+    pub fn hash(&self) -> String {
+        match self {
+            Self::Namespaced(spec) => SpecRef::Namespaced(spec).hash(),
+            Self::Cluster(spec) => SpecRef::Cluster(spec).hash(),
+        }
+    }
 }
 
 impl AccessRequest for WorkloadAccess {
@@ -153,6 +165,7 @@ impl<'a> SpecRef<'a> {
                 duration: spec.duration.as_deref(),
                 reason: &spec.reason,
                 ticket: spec.ticket.as_deref(),
+                urgency: spec.urgency.unwrap_or_default(),
                 revoked: spec.revoked.unwrap_or(false),
             },
             Self::Cluster(spec) => Terms {
@@ -163,6 +176,7 @@ impl<'a> SpecRef<'a> {
                 duration: spec.duration.as_deref(),
                 reason: &spec.reason,
                 ticket: spec.ticket.as_deref(),
+                urgency: spec.urgency.unwrap_or_default(),
                 revoked: spec.revoked.unwrap_or(false),
             },
         }

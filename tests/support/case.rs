@@ -82,6 +82,7 @@ pub fn facts() -> Facts {
         role: RoleFacts::NotReferenced,
         copy: None,
         policies: vec![(compiled(policy()), true)],
+        approvals: vec![],
         broken_policies: 0,
         ceiling: Some(Arc::new(Ceiling::compile(&ceiling))),
         served: None,
@@ -102,6 +103,7 @@ pub fn live(since: &str, not_after: &str) -> Live {
         rules_hash: String::new(),
         held_since: at(since),
         source: None,
+        approval: None,
         namespaced_only: false,
         taken_away: false,
     }

@@ -246,6 +246,7 @@ fn facts(policy: Policy) -> Facts {
         role: RoleFacts::NotReferenced,
         copy: None,
         policies: vec![(Arc::new(policy), true)],
+        approvals: vec![],
         broken_policies: 0,
         ceiling: Some(Arc::new(Ceiling::compile(&ceiling))),
         served: Some(Arc::new(served)),

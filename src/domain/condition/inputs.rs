@@ -72,6 +72,7 @@ pub(super) fn fields(path: &[&str]) -> Option<&'static [&'static str]> {
             "duration",
             "reason",
             "ticket",
+            "urgency",
             "revoked",
         ]),
         ["request", "spec", "serviceAccountRef"] => Some(&["name", "namespace", "uid"]),
