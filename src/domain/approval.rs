@@ -133,6 +133,11 @@ impl Given {
         self.not_after.map_or(asked, |until| until.min(asked))
     }
 
+    /// The end that an approver set, if access could not begin before it.
+    pub(crate) fn over_before(&self, begins: Timestamp) -> Option<Timestamp> {
+        self.not_after.filter(|until| *until <= begins)
+    }
+
     /// What the record of the grant keeps.
     pub(crate) fn record(&self, spec: String) -> Recorded {
         let cut = |name: &String| name.chars().take(MAX_NAME).collect::<String>();
@@ -265,10 +270,18 @@ pub(crate) fn unresolved(facts: &Facts) -> bool {
 
 /// The refusal of a live grant that a policy would admit with approvals that it has not.
 fn unapproved((policy, have, required): (&Policy, usize, usize)) -> Violation {
+    let noun = noun(required);
     let message = format!(
-        "requires {required} approvals of this spec, and the grant has {have}; ask again and have it approved"
+        "requires {required} {noun} of this spec, and the grant has {have}; ask again and have it approved"
     );
     policy.violation("WA-NOT-ALLOWED", "spec", message)
+}
+
+fn noun(count: usize) -> &'static str {
+    match count {
+        1 => "approval",
+        _ => "approvals",
+    }
 }
 
 /// What the status tells of the decisions on a request by those who may take them.
@@ -302,11 +315,7 @@ impl NotYet {
             return String::new();
         };
         let missing = required.saturating_sub(*have);
-        let noun = if missing == 1 {
-            "approval"
-        } else {
-            "approvals"
-        };
+        let noun = noun(missing);
         format!(
             "waits until {until} for {missing} more {noun} (has {have} of {required}); specHash {spec_hash}; by those who have the verb `approve` on accesspolicies '{policy}' and did not ask for it"
         )

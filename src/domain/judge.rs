@@ -221,10 +221,12 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
         }
     };
     let not_after = given.as_ref().map_or(not_after, |g| g.end(not_after));
-    if given.is_some() && not_after <= lifetime::begins(grant, facts, now) {
-        let why = format!("was approved until {not_after} and could not begin before");
-        let reason = EndReason::Expired;
-        return Verdict::Over { reason, why };
+    let begins = lifetime::begins(grant, facts, now);
+    if let Some(until) = given.as_ref().and_then(|g| g.over_before(begins)) {
+        return Verdict::Over {
+            reason: EndReason::Expired,
+            why: format!("was approved until {until}, which is over before it could begin"),
+        };
     }
     if let Some(from) = grant.not_before()
         && now < from
