@@ -522,6 +522,8 @@ async fn killed_after_write(k: u64) -> bool {
             ("Expired".into(), [0, 0, 0]),
             "killed after write {k}"
         );
+        let told = request(&world, "a")["status"]["approvals"].clone();
+        assert_eq!(told[0]["approver"], "bob", "killed after write {k}");
         let began = request(&world, "a")["status"]["activatedTime"].is_string();
         let end = request(&world, "a")["status"]["notAfter"].clone();
         assert!(

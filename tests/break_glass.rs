@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 use rstest::rstest;
 use serde_json::{Value, json};
 use support::decision::*;
+use support::fake_api::{Harm, on};
 use support::world::{NAMESPACE, Operator, World};
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
@@ -159,6 +160,28 @@ async fn a_review_that_comes_while_the_operator_is_down_is_told_when_it_is_back(
     assert!(!awaits_review(&world));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_review_that_only_a_new_list_of_approvals_shows_is_told() {
+    let (world, _operator) = broken("10m").await;
+    world.pass(MINUTE * 11).await;
+    assert_eq!(world.reason("a"), "Expired");
+    world.api.drop_event(1);
+    decide(&world, "seen", "a", "Review", "bob");
+    world.pass(SECOND).await;
+    assert!(awaits_review(&world), "nobody heard of it");
+    // The watch of approvals alone comes back when it is too old to go on, and lists anew.
+    let late = Harm::Delay(Duration::from_secs(5));
+    world.api.harm(on("GET", "accessapprovals"), late, Some(1));
+    world.api.clear_calls();
+    world.api.end_watches();
+    world.pass(SECOND * 2).await;
+    world.api.compact();
+    world.pass(MINUTE).await;
+    let lists: Vec<String> = world.api.lists().into_iter().map(|c| c.resource).collect();
+    assert_eq!(lists, ["accessapprovals"]);
+    assert!(!awaits_review(&world));
+}
+
 #[rstest]
 #[case::by_the_requester("Review", "alice", false)]
 #[case::without_the_verb("Review", "mallory", false)]
@@ -296,7 +319,7 @@ async fn access_whose_beginning_was_never_told_wants_a_review_all_the_same() {
         Box::new(|call| {
             call.subresource.as_deref() == Some("status") && call.resource == "workloadaccesses"
         }),
-        support::fake_api::Harm::Refuse(500),
+        Harm::Refuse(500),
         None,
     );
     let operator = world.operator();

@@ -24,11 +24,11 @@ impl FactReader {
         &self,
         grant: &Grant,
         live: Option<&Live>,
-        ended: bool,
+        status: &WorkloadAccessStatus,
         policies: &[(Arc<Policy>, bool)],
     ) -> Result<Vec<Approval>, ApiError> {
         let approvals = self.decisions(grant, &[Decision::Approve, Decision::Deny]);
-        if approvals.is_empty() || !approval::matter(grant, live, ended) {
+        if approvals.is_empty() || !approval::matter(grant, live, status) {
             return Ok(Vec::new());
         }
         let asking: Vec<&Arc<Policy>> = policies

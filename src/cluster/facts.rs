@@ -84,9 +84,8 @@ impl FactReader {
             self.role(grant),
             self.usable_by(&asked.by, usable, &namespace_labels),
         )?;
-        let ended = status.end_reason.is_some();
         let approvals = self
-            .approvals(grant, live.as_ref(), ended, &policies)
+            .approvals(grant, live.as_ref(), &status, &policies)
             .await?;
         let copy = live
             .as_ref()

@@ -194,7 +194,7 @@ async fn verdict(
         .map_err(Error::Facts)?;
     let status = object.view().status.cloned().unwrap_or_default();
     let review = ctx.facts.review(grant, &claims.requester, &status).await;
-    let oversight = Oversight::of(grant, &facts, review.map_err(Error::Facts)?);
+    let oversight = Oversight::of(grant, &status, &facts, review.map_err(Error::Facts)?);
     let now = ctx.clock.now();
     let others = ctx.facts.others(grant, now);
     let verdict = ctx.seats.judge(grant, &mut facts, &others, now);

@@ -4,7 +4,7 @@
 //! did not ask for the access. A decision that is anything else neither grants nor refuses.
 
 use crate::api::access_approval::{AccessApproval, Decision};
-use crate::api::workload_access::ApprovalStamp;
+use crate::api::workload_access::{ApprovalStamp, WorkloadAccessStatus};
 use crate::domain::facts::{Facts, Live};
 use crate::domain::grant::Grant;
 use crate::domain::judge::NotYet;
@@ -113,11 +113,12 @@ pub fn same_person(one: &Requester, other: &Requester) -> bool {
     one.username == other.username || (!one.uid.is_empty() && one.uid == other.uid)
 }
 
-/// Whether decisions can still change what becomes of a request: not when it ended, nor when the record of the live grant
-/// says that this spec was approved.
-pub fn matter(grant: &Grant, live: Option<&Live>, ended: bool) -> bool {
+/// Whether to look at decisions: not when the request ended, nor when the record of the live grant says that this spec was
+/// approved, unless the status does not tell yet by whom.
+pub fn matter(grant: &Grant, live: Option<&Live>, status: &WorkloadAccessStatus) -> bool {
     let settled = live.and_then(|live| live.approval.as_ref());
-    !ended && settled.is_none_or(|recorded| recorded.spec != grant.spec_hash())
+    let settled = settled.is_some_and(|recorded| recorded.spec == grant.spec_hash());
+    status.end_reason.is_none() && (!settled || status.approvals.is_empty())
 }
 
 /// Enough approvals.

@@ -35,8 +35,13 @@ pub struct Review {
 
 impl Oversight {
     /// What the facts say of them.
-    pub fn of(grant: &Grant, facts: &Facts, review: Option<Review>) -> Self {
-        let matter = approval::matter(grant, facts.live.as_ref(), facts.ended.is_some());
+    pub fn of(
+        grant: &Grant,
+        status: &WorkloadAccessStatus,
+        facts: &Facts,
+        review: Option<Review>,
+    ) -> Self {
+        let matter = approval::matter(grant, facts.live.as_ref(), status);
         let live = facts.live.as_ref();
         let live = live.filter(|l| !l.policy.is_empty() && grant.urgency() == Urgency::BreakGlass);
         Self {
