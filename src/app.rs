@@ -299,6 +299,7 @@ pub fn core(
         facts: FactReader::new(
             client.clone(),
             Arc::clone(&stores),
+            Arc::clone(&keys),
             granting.namespace.to_owned(),
             granting.until_kinds.to_vec(),
         ),

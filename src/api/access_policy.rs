@@ -47,6 +47,15 @@ pub struct AccessPolicySpec {
     #[schemars(length(max = 16))]
     pub conditions: Option<Vec<PolicyCondition>>,
 
+    /// Approvals that a request needs before it is granted; none when omitted. Who may approve is RBAC: the verb `approve` on
+    /// this object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalTerms>,
+
+    /// Whether access may be asked for in an emergency, without approval (`urgency: BreakGlass`); it may not when omitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub break_glass: Option<BreakGlass>,
+
     /// What happens to a grant when the role it was copied from changes or goes. `Keep` when omitted: the copy stays as it
     /// was granted, and an Event and the status say so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -118,6 +127,30 @@ pub struct PolicyCondition {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub message: Option<String>,
+}
+
+/// Which approvals a request needs.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ApprovalTerms {
+    /// How many people must approve, none of them the requester.
+    #[schemars(range(min = 1, max = 8))]
+    pub required: i64,
+
+    /// How long a request may wait for them and then become active, counted from when it was made or from its `notBefore`
+    /// (GEP-2257); 1h when omitted, at most 720h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "length_of_time")]
+    pub timeout: Option<String>,
+}
+
+/// How access is given in an emergency.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct BreakGlass {
+    /// Longest grant of this kind (GEP-2257), beside `limits`, which hold as well.
+    #[schemars(schema_with = "length_of_time")]
+    pub max_duration: String,
 }
 
 /// What happens to a copied role's grant when the role changes.

@@ -1,7 +1,7 @@
 //! `ClusterWorkloadAccess`: one request for rights in the whole cluster, and the grant that it becomes.
 
 use crate::api::workload_access::{
-    RoleReference, ServiceAccountRef, WorkloadAccessStatus, length_of_grant, rfc3339,
+    RoleReference, ServiceAccountRef, Urgency, WorkloadAccessStatus, length_of_grant, rfc3339,
 };
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
@@ -57,6 +57,10 @@ use serde::{Deserialize, Serialize};
         .message("`reason` is immutable; create another ClusterWorkloadAccess [WA-IMMUTABLE]"),
     validation = Rule::new("has(self.ticket) == has(oldSelf.ticket) && (!has(self.ticket) || self.ticket == oldSelf.ticket)")
         .message("`ticket` is immutable; create another ClusterWorkloadAccess [WA-IMMUTABLE]"),
+    validation = Rule::new("has(self.urgency) == has(oldSelf.urgency) && (!has(self.urgency) || self.urgency == oldSelf.urgency)")
+        .message("`urgency` is immutable; create another ClusterWorkloadAccess [WA-IMMUTABLE]"),
+    validation = Rule::new("!has(self.urgency) || self.urgency != 'BreakGlass' || (has(self.ticket) && self.ticket.trim().size() > 0)")
+        .message("must name the incident in `ticket` when `urgency` is BreakGlass [WA-TICKET]"),
     validation = Rule::new("!has(oldSelf.revoked) || !oldSelf.revoked || (has(self.revoked) && self.revoked)")
         .message("`revoked` cannot be taken back; create another ClusterWorkloadAccess [WA-IMMUTABLE]")
 )]
@@ -109,6 +113,11 @@ pub struct ClusterWorkloadAccessSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub ticket: Option<String>,
+
+    /// `BreakGlass` asks for access in an emergency, without approval, under a policy that allows it: loud, short, and reviewed
+    /// afterwards. Needs a `ticket`. `Normal` when omitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub urgency: Option<Urgency>,
 
     /// Set to `true` to end the grant and keep the record. Cannot be taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]

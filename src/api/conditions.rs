@@ -12,7 +12,13 @@ pub const STALLED: &str = "Stalled";
 pub const RECONCILING: &str = "Reconciling";
 /// Present only while `False`, on a live grant: nothing but Stint ends it.
 pub const BACKSTOP: &str = "Backstop";
+/// Present on a grant that was given by break-glass: `True` until somebody else has looked at it.
+pub const REVIEW_REQUIRED: &str = "ReviewRequired";
 
+/// Reason of `ReviewRequired` until the review.
+pub const REASON_BREAK_GLASS: &str = "BreakGlass";
+/// Reason of `ReviewRequired` after it.
+pub const REASON_REVIEWED: &str = "Reviewed";
 /// Reason of `Backstop` of a grant in the whole cluster.
 pub const REASON_CLUSTER_SCOPED: &str = "ClusterScoped";
 /// Reason of `Ready` of a policy that can be used.
@@ -27,6 +33,8 @@ pub const REASON_ACTIVE: &str = "Active";
 pub const REASON_SCHEDULED: &str = "Scheduled";
 /// Reason while a fact that the decision needs is not known yet.
 pub const REASON_NOT_READY: &str = "NotReady";
+/// Reason while approvals are missing.
+pub const REASON_PENDING_APPROVAL: &str = "PendingApproval";
 /// Reason of a request that the judge refused.
 pub const REASON_REFUSED: &str = "Refused";
 /// Reason when the API server refused an object the grant needs (quota, escalation check, admission).

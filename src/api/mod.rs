@@ -1,5 +1,6 @@
 //! What users write and read: the custom resources, as serde, schemars and CEL only.
 
+pub mod access_approval;
 pub mod access_policy;
 pub mod cluster_workload_access;
 pub mod conditions;
@@ -7,6 +8,7 @@ pub mod names;
 pub mod references;
 pub mod workload_access;
 
+pub use access_approval::{AccessApproval, AccessApprovalSpec};
 pub use access_policy::{AccessPolicy, AccessPolicySpec};
 pub use cluster_workload_access::{ClusterWorkloadAccess, ClusterWorkloadAccessSpec};
 pub use workload_access::{WorkloadAccess, WorkloadAccessSpec, WorkloadAccessStatus};
@@ -19,12 +21,13 @@ use kube::CustomResourceExt;
 /// The CustomResourceDefinitions of this release, in the order in which they are printed and installed.
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     let mut crds = vec![
+        AccessApproval::crd(),
         AccessPolicy::crd(),
         ClusterWorkloadAccess::crd(),
         WorkloadAccess::crd(),
     ];
     // The status is one type; each kind shows what it can have.
-    crds[1..].iter_mut().for_each(|crd| {
+    crds[2..].iter_mut().for_each(|crd| {
         let never: &[&str] = match crd.spec.scope.as_str() {
             "Cluster" => &["roleBinding", "deadline"],
             _ => &["clusterRoleBinding"],

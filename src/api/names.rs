@@ -6,7 +6,8 @@ pub const GROUP: &str = "stint.dev";
 /// Label on every object Stint makes; its value is the UID of the request.
 pub const GRANT: &str = "stint.dev/grant";
 
-/// Annotation on a WorkloadAccess: who asked, for what and when, under a MAC (see `domain::receipt`).
+/// Annotation on a WorkloadAccess: who asked, for what and when, under a MAC (see `domain::receipt`). On an AccessApproval:
+/// who decided, likewise (see `domain::seal`).
 pub const RECEIPT: &str = "stint.dev/receipt";
 
 /// Annotation on made objects: the name of the request.
@@ -40,6 +41,12 @@ pub const UNTIL_UID: &str = "stint.dev/until-uid";
 
 /// Annotation on what records a grant in the whole cluster: `true` if everything granted lives in namespaces.
 pub const NAMESPACED_ONLY: &str = "stint.dev/namespaced-only";
+
+/// Annotation on what records a grant: the user names of those who approved it, separated by commas. Bounded.
+pub const APPROVED_BY: &str = "stint.dev/approved-by";
+
+/// Annotation on what records a grant: the hash of the spec that was approved, `sha256:<hex>`.
+pub const APPROVED_SPEC: &str = "stint.dev/approved-spec";
 
 /// Annotation on the certificate Secret: RFC 3339 instant at which the authority before this one expires.
 pub const CA_OLD_NOT_AFTER: &str = "stint.dev/ca-old-not-after";

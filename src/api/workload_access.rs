@@ -1,5 +1,6 @@
 //! `WorkloadAccess`: one request for rights, and the grant that it becomes.
 
+use crate::api::access_approval::Decision;
 use crate::api::references::{UntilRef, WorkloadRef};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
@@ -60,6 +61,10 @@ use serde::{Deserialize, Serialize};
         .message("`until` is immutable; create another WorkloadAccess [WA-IMMUTABLE]"),
     validation = Rule::new("has(self.workloadRef) == has(oldSelf.workloadRef) && (!has(self.workloadRef) || self.workloadRef == oldSelf.workloadRef)")
         .message("`workloadRef` is immutable; create another WorkloadAccess [WA-IMMUTABLE]"),
+    validation = Rule::new("has(self.urgency) == has(oldSelf.urgency) && (!has(self.urgency) || self.urgency == oldSelf.urgency)")
+        .message("`urgency` is immutable; create another WorkloadAccess [WA-IMMUTABLE]"),
+    validation = Rule::new("!has(self.urgency) || self.urgency != 'BreakGlass' || (has(self.ticket) && self.ticket.trim().size() > 0)")
+        .message("must name the incident in `ticket` when `urgency` is BreakGlass [WA-TICKET]"),
     validation = Rule::new("!has(oldSelf.revoked) || !oldSelf.revoked || (has(self.revoked) && self.revoked)")
         .message("`revoked` cannot be taken back; create another WorkloadAccess [WA-IMMUTABLE]")
 )]
@@ -115,6 +120,11 @@ pub struct WorkloadAccessSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub ticket: Option<String>,
+
+    /// `BreakGlass` asks for access in an emergency, without approval, under a policy that allows it: loud, short, and reviewed
+    /// afterwards. Needs a `ticket`. `Normal` when omitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub urgency: Option<Urgency>,
 
     /// Set to `true` to end the grant and keep the record. Cannot be taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -213,6 +223,16 @@ pub struct AccessRule {
     pub verbs: Vec<String>,
 }
 
+/// How urgent a request is.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Urgency {
+    /// As usual.
+    #[default]
+    Normal,
+    /// An emergency: no approval is waited for, and the grant is reviewed afterwards.
+    BreakGlass,
+}
+
 /// The kind of a source role.
 #[derive(
     JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
@@ -302,6 +322,8 @@ pub enum EndReason {
     Completed,
     /// The Pod or Job of `workloadRef` has ended or is gone.
     WorkloadGone,
+    /// Somebody who may approve the request denied it.
+    Denied,
 }
 
 impl EndReason {
@@ -316,6 +338,7 @@ impl EndReason {
             Self::Suspended => "Suspended",
             Self::Completed => "Completed",
             Self::WorkloadGone => "WorkloadGone",
+            Self::Denied => "Denied",
         }
     }
 }
@@ -328,15 +351,25 @@ pub struct WorkloadAccessStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// `Ready`, `Accepted`, `Active`; `Stalled` and `Reconciling` only while true, `Backstop` only while it is missing.
+    /// `Ready`, `Accepted`, `Active`; `Stalled` and `Reconciling` only while true, `Backstop` only while it is missing,
+    /// `ReviewRequired` after break-glass.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8))]
+    #[schemars(length(max = 12))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 
     /// Authenticated user name of the requester, from the receipt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested_by: Option<String>,
+
+    /// Hash of the spec that an approver must copy, `sha256:<hex>`; set when the request waits for approvals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec_hash: Option<String>,
+
+    /// Decisions on the request by those who may take them, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub approvals: Vec<ApprovalStamp>,
 
     /// When the grant became active.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -396,6 +429,21 @@ pub struct WorkloadAccessStatus {
     /// The Job whose deadline Kubernetes counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<ObjectStamp>,
+}
+
+/// One decision on the request.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ApprovalStamp {
+    /// Authenticated user name of who decided.
+    pub approver: String,
+    /// What was decided.
+    pub decision: Decision,
+    /// When it was decided.
+    pub time: Time,
+    /// When access ends at the latest by this decision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Time>,
 }
 
 /// An object that Stint made, by name and UID.

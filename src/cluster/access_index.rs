@@ -3,6 +3,7 @@
 use crate::api::workload_access::RoleKind;
 use crate::cluster::standing::RoleKey;
 use crate::cluster::stores::AccessRef;
+use crate::domain::oversight::awaits_review;
 use crate::domain::request::{AccessRequest, Place, Terms};
 use kube::core::{DeserializeGuard, Resource, ResourceExt};
 use kube::runtime::watcher::Event;
@@ -38,7 +39,7 @@ pub enum Touched {
     Objects(Watched),
 }
 
-/// Requests of one kind that have not ended.
+/// Requests of one kind that have not ended, and those given by break-glass that nobody has reviewed yet.
 #[derive(Debug, Default)]
 pub struct AccessIndex {
     now: Index,
@@ -136,7 +137,7 @@ impl Index {
     {
         let name = AccessRef::of(object);
         let status = object.0.as_ref().ok().and_then(|a| a.view().status);
-        if status.is_some_and(|s| s.end_reason.is_some()) {
+        if status.is_some_and(|s| s.end_reason.is_some() && !awaits_review(s)) {
             return self.remove(&name);
         }
         let keys = keys(object);

@@ -1,4 +1,4 @@
-//! Asks the API server's authorizer whether a requester may use a policy.
+//! Asks the API server's authorizer what somebody may do with a policy.
 
 use crate::api::names::GROUP;
 use crate::cluster::{ApiError, call};
@@ -9,22 +9,23 @@ use k8s_openapi::api::authorization::v1::{
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-/// Whether `requester` holds the verb `use` on the AccessPolicy `policy`.
-pub async fn may_use(
+/// Whether `who` holds the verb, `use` or `approve`, on the AccessPolicy `policy`.
+pub async fn may(
     client: &Client,
-    requester: &Requester,
+    who: &Requester,
+    verb: &str,
     policy: &str,
 ) -> Result<bool, ApiError> {
     let review = SubjectAccessReview {
         spec: SubjectAccessReviewSpec {
-            user: Some(requester.username.clone()),
-            uid: Some(requester.uid.clone()).filter(|uid| !uid.is_empty()),
-            groups: Some(requester.groups.clone()),
+            user: Some(who.username.clone()),
+            uid: Some(who.uid.clone()).filter(|uid| !uid.is_empty()),
+            groups: Some(who.groups.clone()),
             resource_attributes: Some(ResourceAttributes {
                 group: Some(GROUP.into()),
                 resource: Some("accesspolicies".into()),
                 name: Some(policy.into()),
-                verb: Some("use".into()),
+                verb: Some(verb.into()),
                 ..ResourceAttributes::default()
             }),
             ..SubjectAccessReviewSpec::default()

@@ -12,7 +12,7 @@ use crate::domain::grant::{Account, Grant, Source};
 use crate::domain::judge::is_cluster_namespace;
 use crate::domain::plan::Observed;
 use crate::domain::policy::{Labels, Policy};
-use crate::domain::receipt::Requester;
+use crate::domain::receipt::{Keys, Requester};
 use crate::domain::request::{Access, AccessRequest, Place};
 use crate::domain::rules::{self, Rule};
 use crate::domain::served::Served;
@@ -28,13 +28,14 @@ use kube::core::{
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 /// Reads facts.
 #[derive(Clone)]
 pub struct FactReader {
-    client: Client,
-    stores: Arc<Stores>,
+    pub(super) client: Client,
+    pub(super) stores: Arc<Stores>,
+    pub(super) keys: Arc<RwLock<Option<Keys>>>,
     discovery: Discovery,
     operator_namespace: String,
     until_kinds: Vec<Kind>,
@@ -50,10 +51,11 @@ pub struct Asked {
 }
 
 impl FactReader {
-    /// A reader over `stores`, with `client` for live reads.
+    /// A reader over `stores`, with `client` for live reads and `keys` for the seals of approvals.
     pub fn new(
         client: Client,
         stores: Arc<Stores>,
+        keys: Arc<RwLock<Option<Keys>>>,
         operator_namespace: String,
         until_kinds: Vec<Kind>,
     ) -> Self {
@@ -61,6 +63,7 @@ impl FactReader {
             discovery: Discovery::new(client.clone()),
             client,
             stores,
+            keys,
             operator_namespace,
             until_kinds,
         }
@@ -87,6 +90,9 @@ impl FactReader {
             references::until(&self.client, &self.until_kinds, grant),
             references::workload(&self.client, grant),
         )?;
+        let approvals = self
+            .approvals(grant, live.as_ref(), &status, &policies)
+            .await?;
         let copy = live
             .as_ref()
             .and_then(|live| copied(observed, &live.rules_hash));
@@ -105,6 +111,7 @@ impl FactReader {
             role,
             copy,
             policies,
+            approvals,
             broken_policies,
             ceiling: self.stores.ceiling(),
             served,
@@ -123,12 +130,17 @@ impl FactReader {
     /// The policies that select the namespace, read live: for a request that comes right behind its policy, when the local
     /// copy knows of none yet.
     pub async fn live_policies(&self, facts: &Facts) -> Result<Vec<(Arc<Policy>, bool)>, ApiError> {
+        let usable = self.list_policies().await?;
+        self.usable_by(&facts.requester, usable, &facts.namespace_labels)
+            .await
+    }
+
+    pub(super) async fn list_policies(&self) -> Result<Vec<Arc<Policy>>, ApiError> {
         let api: Api<DeserializeGuard<AccessPolicy>> = Api::all(self.client.clone());
         let listed = call(api.list(&ListParams::default())).await?;
         let readable = listed.items.into_iter().filter_map(|object| object.0.ok());
         let usable = readable.filter_map(|policy| Policy::compile(&policy).ok().map(Arc::new));
-        self.usable_by(&facts.requester, usable.collect(), &facts.namespace_labels)
-            .await
+        Ok(usable.collect())
     }
 
     /// What the author of a policy should know about the cluster as it is now, one line each with a code.
@@ -210,7 +222,7 @@ impl FactReader {
         })
     }
 
-    async fn namespace_labels(&self, name: &str) -> Result<Labels, ApiError> {
+    pub(super) async fn namespace_labels(&self, name: &str) -> Result<Labels, ApiError> {
         if let Some(known) = self.stores.namespaces.get(&ObjectRef::new(name)) {
             return Ok(known.labels().clone());
         }
@@ -282,7 +294,7 @@ impl FactReader {
             .into_iter()
             .filter(|p| p.selects_namespace(namespace_labels));
         try_join_all(selecting.map(|policy| async {
-            let may = authz::may_use(&self.client, requester, policy.name()).await?;
+            let may = authz::may(&self.client, requester, "use", policy.name()).await?;
             Ok((policy, may))
         }))
         .await

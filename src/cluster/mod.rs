@@ -2,6 +2,8 @@
 
 pub mod access_index;
 pub mod apply;
+pub mod approval_index;
+mod approvals;
 pub mod authz;
 pub mod bindings;
 pub mod certificate;

@@ -1,7 +1,8 @@
 //! Local copies of what decisions need, kept by watches (`watches`). Full objects only where their content is read.
 
-use crate::api::{AccessPolicy, ClusterWorkloadAccess, WorkloadAccess};
+use crate::api::{AccessApproval, AccessPolicy, ClusterWorkloadAccess, WorkloadAccess};
 use crate::cluster::access_index::{AccessIndex, Watched};
+use crate::cluster::approval_index::ApprovalIndex;
 pub use crate::cluster::bindings::Binding;
 use crate::cluster::bindings::Bindings;
 use crate::cluster::standing::{Standing, Touched};
@@ -102,6 +103,7 @@ pub struct Stores {
     /// Told whenever what requests refer to may have changed.
     pub(super) references_changed: Notify,
     pub(super) policies: RwLock<Policies>,
+    pub(super) approvals: RwLock<ApprovalIndex>,
     pub(super) ceiling: RwLock<Ceilings>,
 }
 
@@ -139,6 +141,13 @@ impl Stores {
             .filter_map(|p| p.as_ref().ok().cloned());
         let broken = policies.now.values().filter(|p| p.is_err()).count();
         (usable.collect(), broken)
+    }
+
+    /// The approvals that say they are about the request with this UID; who made them is still to be verified.
+    pub fn approvals(&self, request: &str) -> Vec<Arc<AccessApproval>> {
+        let approvals = &self.approvals;
+        let approvals = approvals.read().unwrap_or_else(PoisonError::into_inner);
+        approvals.of(request)
     }
 
     /// What Stint may hand out, if the ClusterRole that says so exists.

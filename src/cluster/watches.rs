@@ -1,8 +1,9 @@
 //! The watches that keep the stores: each event changes a store first, and then says who is concerned.
 
 use crate::api::names::{GRANT, MANAGED_BY, MANAGER, WORKLOAD_ACCESS};
-use crate::api::{AccessPolicy, ClusterWorkloadAccess, WorkloadAccess};
+use crate::api::{AccessApproval, AccessPolicy, ClusterWorkloadAccess, WorkloadAccess};
 use crate::cluster::access_index::AccessIndex;
+use crate::cluster::approval_index::request_of;
 use crate::cluster::rbac_watches::{on_binding, on_cluster_binding, on_cluster_role, on_role};
 use crate::cluster::reference_watches;
 use crate::cluster::standing::{Standing, Touched};
@@ -59,6 +60,7 @@ pub fn start(
         wide_index: RwLock::default(),
         references_changed: Notify::new(),
         policies: RwLock::default(),
+        approvals: RwLock::default(),
         ceiling: RwLock::default(),
     });
     let to = To {
@@ -83,6 +85,7 @@ pub fn start(
         start.kept(watch("namespaces"), namespaces_writer, on_namespace(&to)),
         start.kept(watch("serviceaccounts"), accounts_writer, on_account(&to)),
         start.seen(watch("accesspolicies"), on_policy(&to)),
+        start.seen(watch("accessapprovals"), on_approval(&to)),
         start.seen(watch("clusterroles"), on_cluster_role(&to, ceiling_role)),
         start.seen(watch("clusterrolebindings"), on_cluster_binding(&to)),
         start.seen(watch("roles"), on_role(&to)),
@@ -262,6 +265,30 @@ fn on_policy(to: &To) -> On<DeserializeGuard<AccessPolicy>> {
         if new.is_none() || stamp(&old) != stamp(&new) {
             let either: Vec<Arc<Policy>> = old.into_iter().chain(new).collect();
             to.touched(to.stores.selected_by(&either));
+        }
+    })
+}
+
+/// An approval concerns the one request that it names.
+fn on_approval(to: &To) -> On<DeserializeGuard<AccessApproval>> {
+    let to = to.clone();
+    Box::new(move |event| {
+        let approvals = &to.stores.approvals;
+        let mut approvals = approvals.write().unwrap_or_else(PoisonError::into_inner);
+        let concerned = approvals.follow(event);
+        drop(approvals);
+        if matches!(event, Event::InitDone) {
+            return (to.tell)(Change::Everything);
+        }
+        for approval in concerned {
+            // A request that is not known yet is looked at when it comes.
+            let request = request_of(&approval);
+            if to
+                .stores
+                .has_access(&request, &approval.spec.request_ref.uid)
+            {
+                (to.tell)(Change::Access(request));
+            }
         }
     })
 }

@@ -1,7 +1,7 @@
 //! One pass over one request: guard, facts, judge, plan and apply, status.
 
 use crate::api::names;
-use crate::api::workload_access::EndReason;
+use crate::api::workload_access::{EndReason, Risk, WorkloadAccessStatus};
 use crate::clock::Clock;
 use crate::cluster::events::Events;
 use crate::cluster::facts::{Asked, FactReader};
@@ -12,6 +12,7 @@ use crate::controller::seats::Seats;
 use crate::domain::admit;
 use crate::domain::grant::Grant;
 use crate::domain::judge::{Approved, NotYet, Verdict};
+use crate::domain::oversight::{self, Oversight};
 use crate::domain::plan::{self, Observed, Plan};
 use crate::domain::receipt::{Claims, Keys};
 use crate::domain::request::{Access, AccessRequest, Place};
@@ -69,17 +70,21 @@ pub async fn reconcile(
         Some(violation) => Err(vec![violation]),
         None => guard(&object, &ctx),
     };
-    let (verdict, claims) = match guarded {
-        Ok((grant, claims)) => (
-            verdict(&object, &grant, &claims, &observed, &ctx).await?,
-            Some(claims),
-        ),
-        Err(violations) => (turned_away(&object, &observed, violations), None),
+    let (verdict, oversight, claims) = match guarded {
+        Ok((grant, claims)) => {
+            let judged = verdict(&object, &grant, &claims, &observed, &ctx).await?;
+            (judged.0, judged.1, Some(claims))
+        }
+        Err(violations) => {
+            let verdict = turned_away(&object, &observed, violations);
+            (verdict, Oversight::default(), None)
+        }
     };
     let pass = Pass {
         object: &object,
         observed: &observed,
         requested_by: claims.map(|c| c.requester.username),
+        oversight,
         ctx: &ctx,
         now,
     };
@@ -181,7 +186,7 @@ async fn verdict(
     claims: &Claims,
     observed: &Observed,
     ctx: &Context,
-) -> Result<Verdict, Error> {
+) -> Result<(Verdict, Oversight), Error> {
     let asked = Asked {
         by: claims.requester.clone(),
         at: claims.at,
@@ -191,9 +196,13 @@ async fn verdict(
         .gather(object, grant, asked, observed)
         .await
         .map_err(Error::Facts)?;
+    let status = object.view().status.cloned().unwrap_or_default();
+    let review = ctx.facts.review(grant, &claims.requester, &status).await;
+    let oversight = Oversight::of(grant, &status, &facts, review.map_err(Error::Facts)?);
     let now = ctx.clock.now();
     let others = ctx.facts.others(grant, now);
-    Ok(ctx.seats.judge(grant, &mut facts, &others, now))
+    let verdict = ctx.seats.judge(grant, &mut facts, &others, now);
+    Ok((verdict, oversight))
 }
 
 /// A request that does not pass the guard: never granted, and over if it was granted before.
@@ -218,6 +227,7 @@ struct Pass<'a> {
     object: &'a Access,
     observed: &'a Observed,
     requested_by: Option<String>,
+    oversight: Oversight,
     ctx: &'a Context,
     now: Timestamp,
 }
@@ -282,6 +292,8 @@ impl Pass<'_> {
         let told = self.object.view().status.and_then(|s| s.end_reason);
         if reason != EndReason::Deleted && told.is_none() {
             self.report(&Outcome::Ended(reason, why)).await?;
+        } else if told.is_some() && self.oversight.reviewed() {
+            self.report_review().await?;
         }
         self.take_away(after_status).await?;
         Ok(Action::await_change())
@@ -298,22 +310,59 @@ impl Pass<'_> {
         let old = view.status.cloned().unwrap_or_default();
         let generation = view.meta.generation;
         let by = self.requested_by.as_deref();
-        let new = status::next(&old, generation, by, outcome, self.now);
-        let wrote = status_writer::write(&self.ctx.client, self.object, &new).await;
-        match wrote {
-            Ok(true) => {}
-            Ok(false) => return Ok(()),
-            // The object went meanwhile: there is nobody left to tell.
-            Err(error) if error.is_not_found() => return Ok(()),
-            Err(error) => return Err(Error::Status(error)),
+        let mut new = status::next(&old, generation, by, outcome, self.now);
+        self.oversight.tell(&old, &mut new, outcome, self.now);
+        let alarm = oversight::alarm(&old, &new);
+        if alarm {
+            self.sound_alarm(&new);
+        }
+        if !self.write(&new).await? {
+            return Ok(());
         }
         if let Some((warning, reason, note)) = status::event(&old, &new, outcome) {
-            self.ctx
-                .events
-                .publish(self.object, warning, reason, &note)
-                .await;
+            self.publish(warning, reason, &note).await;
+        }
+        if alarm {
+            self.publish(true, "BreakGlass", oversight::WANTED).await;
         }
         Ok(())
+    }
+
+    /// What an ended grant says about its end stays; that it was reviewed is added.
+    async fn report_review(&self) -> Result<(), Error> {
+        let old = self.object.view().status.cloned().unwrap_or_default();
+        let new = self.oversight.add_review(&old, self.now);
+        self.write(&new).await?;
+        Ok(())
+    }
+
+    /// Before the status is written: a crash then sounds it twice and never not at all.
+    fn sound_alarm(&self, status: &WorkloadAccessStatus) {
+        let view = self.object.view();
+        let risk = status.risk.map_or("unknown", Risk::as_str);
+        self.ctx.metrics.break_glass(risk);
+        tracing::warn!(
+            namespace = view.meta.namespace,
+            name = view.meta.name,
+            by = status.requested_by,
+            risk,
+            "access was given by break-glass"
+        );
+    }
+
+    /// Writes the status; returns whether it changed.
+    async fn write(&self, status: &WorkloadAccessStatus) -> Result<bool, Error> {
+        match status_writer::write(&self.ctx.client, self.object, status).await {
+            Ok(wrote) => Ok(wrote),
+            // The object went meanwhile: there is nobody left to tell.
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(Error::Status(error)),
+        }
+    }
+
+    async fn publish(&self, warning: bool, reason: &str, note: &str) {
+        let events = &self.ctx.events;
+        events.publish(self.object, warning, reason, note).await;
     }
 
     fn look_again(&self, until: Option<Timestamp>, why: &NotYet) -> Action {

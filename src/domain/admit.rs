@@ -1,11 +1,13 @@
 //! Why a policy does or does not admit a request: every reason at once.
 
 use crate::api::access_policy::{Cumulative, RequireResourceNames};
-use crate::api::workload_access::Risk;
+use crate::api::workload_access::{Risk, Urgency};
 use crate::domain::catalogue::{self, Disposition, Finding, Scope, Severity};
 use crate::domain::condition::Inputs;
-use crate::domain::grant::{Account, Source};
+use crate::domain::facts::Facts;
+use crate::domain::grant::{Account, Grant, Source};
 use crate::domain::policy::{Labels, Policy, list};
+use crate::domain::request::Place;
 use crate::domain::rules::Rule;
 use crate::domain::violation::{Problem, Violation};
 use crate::domain::window;
@@ -41,6 +43,10 @@ pub struct Ask<'a> {
     pub not_after: Timestamp,
     /// Since when the account holds grants of this policy without a break, this grant included.
     pub held_since: Timestamp,
+    /// How urgent it is.
+    pub urgency: Urgency,
+    /// When the time in which the policy could admit the request was over, if it is.
+    pub too_late: Option<Timestamp>,
     /// The ticket of the request.
     pub ticket: Option<&'a str>,
     /// Other live grants of the account.
@@ -65,11 +71,29 @@ pub fn cluster_grants_are_off() -> Violation {
         .found("ClusterWorkloadAccess")
 }
 
+/// Why a request is refused that no policy is there for.
+pub(crate) fn no_policy(grant: &Grant, facts: &Facts) -> Violation {
+    let mut text = format!(
+        "no AccessPolicy selects namespace '{}'; ask the security team for one",
+        grant.home()
+    );
+    if facts.broken_policies > 0 {
+        let count = facts.broken_policies;
+        text.push_str(&format!("; {count} cannot be read and so admit nothing"));
+    }
+    let path = match grant.place() {
+        Place::Namespace(_) => "metadata.namespace",
+        Place::Cluster => "spec.serviceAccountRef.namespace",
+    };
+    Violation::new("WA-NO-POLICY", path, Problem::Forbidden, text)
+}
+
 type Check = fn(&Policy, &Ask<'_>, &mut Vec<Violation>);
 
 /// What a policy looks at, in the order in which it is told. Conditions are the dearest and come last.
-const CHECKS: [Check; 12] = [
+const CHECKS: [Check; 14] = [
     Policy::awake,
+    Policy::in_time,
     Policy::whole_cluster,
     Policy::account,
     Policy::covered,
@@ -77,6 +101,7 @@ const CHECKS: [Check; 12] = [
     Policy::combined,
     Policy::named,
     Policy::lengths,
+    Policy::emergency,
     Policy::ticket,
     Policy::until,
     Policy::places,
@@ -106,6 +131,13 @@ impl Policy {
         if self.suspended {
             let message = "is suspended; ask its owners or use another policy";
             wrong.push(self.violation("WA-SUSPENDED", "spec", message));
+        }
+    }
+
+    fn in_time(&self, ask: &Ask<'_>, wrong: &mut Vec<Violation>) {
+        if let Some(until) = ask.too_late {
+            let message = format!("could admit this request until {until}; create another");
+            wrong.push(self.violation("WA-WINDOW", "spec", message));
         }
     }
 

@@ -161,6 +161,10 @@ fn job_owner(approved: &Approved, job_uid: &str) -> OwnerReference {
 fn record(approved: &Approved, metadata: &mut ObjectMeta) {
     let annotations = metadata.annotations.get_or_insert_default();
     annotations.insert(names::RULES_HASH.into(), approved.rules_hash().into());
+    if let Some(approval) = approved.approval() {
+        annotations.insert(names::APPROVED_BY.into(), approval.by.clone());
+        annotations.insert(names::APPROVED_SPEC.into(), approval.spec.clone());
+    }
     if approved.namespaced_only() {
         annotations.insert(names::NAMESPACED_ONLY.into(), "true".into());
     }

@@ -1,6 +1,7 @@
 //! What the judge must know about the world. Gathered by `cluster::facts`; this is only its shape.
 
 use crate::api::workload_access::{EndReason, SourceStamp};
+use crate::domain::approval::{Approval, Recorded};
 use crate::domain::completion::Kind;
 use crate::domain::covers::Ceiling;
 use crate::domain::patterns::Patterns;
@@ -32,6 +33,8 @@ pub struct Facts {
     pub copy: Option<Vec<Rule>>,
     /// Every policy that selects the namespace, and whether the requester may `use` it.
     pub policies: Vec<(Arc<Policy>, bool)>,
+    /// Decisions on the request, the oldest first; nobody has yet asked which count.
+    pub approvals: Vec<Approval>,
     /// How many policies select nothing because they cannot be read.
     pub broken_policies: usize,
     /// What Stint itself may hand out; unknown while the ceiling's ClusterRole cannot be read.
@@ -214,6 +217,8 @@ pub struct Live {
     pub held_since: Timestamp,
     /// The role that the rules were copied from, as it was.
     pub source: Option<SourceStamp>,
+    /// What it was approved for and by whom, if it had to be.
+    pub approval: Option<Recorded>,
     /// Whether everything granted lives in namespaces; recorded for grants in the whole cluster alone.
     pub namespaced_only: bool,
     /// UID of the object of `until` when it was first seen.

@@ -1,7 +1,8 @@
 //! The parsed form of a request. `Grant::parse` is the only parser: webhook, controller and tools call it.
 
 use crate::api::references::{UntilRef, WorkloadRef};
-use crate::api::workload_access::{RoleKind, RoleReference, WorkloadAccessSpec};
+use crate::api::workload_access::{RoleKind, RoleReference, Urgency, WorkloadAccessSpec};
+use crate::domain::break_glass;
 use crate::domain::catalogue::{self, Scope};
 use crate::domain::completion;
 use crate::domain::hygiene;
@@ -74,6 +75,7 @@ pub struct Grant {
     ticket: Option<String>,
     until: Option<UntilRef>,
     workload: Option<WorkloadRef>,
+    urgency: Urgency,
     revoked: bool,
     deleting: bool,
     spec: Arc<Spec>,
@@ -108,6 +110,7 @@ impl Grant {
         let end = end(&terms, &mut wrong);
         reason(&terms, &mut wrong);
         completion::well_formed(terms.until, terms.workload, &mut wrong);
+        wrong.extend(break_glass::without_ticket(terms.urgency, terms.ticket));
         if let (Some(from), Some(End::At(until))) = (not_before, end)
             && from >= until
         {
@@ -131,6 +134,7 @@ impl Grant {
                 ticket: terms.ticket.map(str::to_owned),
                 until: terms.until.cloned(),
                 workload: terms.workload.cloned(),
+                urgency: terms.urgency,
                 revoked: terms.revoked,
                 deleting: view.meta.deletion_timestamp.is_some(),
                 spec: Arc::new(view.spec.to_owned()),
@@ -213,6 +217,16 @@ impl Grant {
     /// The workload that acts, if it was named.
     pub fn workload(&self) -> Option<&WorkloadRef> {
         self.workload.as_ref()
+    }
+
+    /// How urgent it is.
+    pub fn urgency(&self) -> Urgency {
+        self.urgency
+    }
+
+    /// Hash of the spec, which an approval names (see [`SpecRef::hash`]).
+    pub fn spec_hash(&self) -> String {
+        self.spec.hash()
     }
 
     /// Whether somebody ended the grant by `revoked: true`.

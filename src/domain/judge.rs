@@ -1,7 +1,8 @@
 //! The one judgement. Webhook, controller and tools call [`judge`]; only it can make an [`Approved`].
 
 use crate::api::workload_access::{EndReason, PolicyStamp, Risk, SourceStamp};
-use crate::domain::admit::{Ask, Combined};
+use crate::domain::admit::{Ask, Combined, no_policy};
+use crate::domain::approval::{self, Admitted, Recorded};
 use crate::domain::catalogue::{self, Disposition, Finding, Scope};
 use crate::domain::completion;
 use crate::domain::condition::Inputs;
@@ -49,6 +50,19 @@ pub enum NotYet {
     Scheduled(Timestamp),
     /// A fact that the decision needs is not known.
     NotReady(String),
+    /// A policy would admit the request, and not enough people have approved it yet.
+    PendingApproval {
+        /// Name of the policy.
+        policy: String,
+        /// How many approved.
+        have: usize,
+        /// How many must.
+        required: usize,
+        /// Until when the policy waits.
+        until: Timestamp,
+        /// Hash of the spec that an approver must copy.
+        spec_hash: String,
+    },
 }
 
 /// Proof of a favourable judgement, with everything that is needed to materialise it. Made only by [`judge`].
@@ -64,6 +78,7 @@ pub struct Approved {
     requested_by: String,
     held_since: Timestamp,
     source: Option<SourceStamp>,
+    approval: Option<Recorded>,
     namespaced_only: bool,
     until_uid: Option<String>,
     patterns: Patterns,
@@ -120,6 +135,10 @@ impl Approved {
     /// The role that the rules are copied from.
     pub fn source(&self) -> Option<&SourceStamp> {
         self.source.as_ref()
+    }
+    /// Who approved which spec, if that was needed.
+    pub fn approval(&self) -> Option<&Recorded> {
+        self.approval.as_ref()
     }
     /// Whether a grant in the whole cluster gives nothing that does not live in namespaces.
     pub fn namespaced_only(&self) -> bool {
@@ -188,18 +207,33 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
         not_after,
         now,
     };
-    let policy = match admitting_policy(grant, facts, &question) {
-        Ok(policy) => Some(policy),
+    let admitted = match admitting_policy(grant, facts, &question) {
+        Ok(admitted) => Some(admitted),
         Err(refusals) => {
             wrong.extend(refusals);
             None
         }
     };
-    let (Some(account), Some(policy), true) = (account, policy, wrong.is_empty()) else {
+    let (Some(account), Some(admitted), true) = (account, admitted, wrong.is_empty()) else {
         return no(facts, wrong);
     };
     if let Some(why) = source::unknowable(facts, &rules) {
         return not_ready(why);
+    }
+    let (policy, given) = match admitted {
+        Admitted::By(policy, given) => (policy, given),
+        Admitted::Pending(until, why) => {
+            let until = Some(until);
+            return Verdict::NotYet { until, why };
+        }
+    };
+    let not_after = given.as_ref().map_or(not_after, |g| g.end(not_after));
+    let begins = lifetime::begins(grant, facts, now);
+    if let Some(until) = given.as_ref().and_then(|g| g.over_before(begins)) {
+        return Verdict::Over {
+            reason: EndReason::Expired,
+            why: format!("was approved until {until}, which is over before it could begin"),
+        };
     }
     if let Some(from) = grant.not_before()
         && now < from
@@ -223,6 +257,10 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
         requested_by: facts.requester.username.clone(),
         held_since: lifetime::held_since(grant, facts, policy, now),
         source: source::stamp(grant, facts),
+        approval: match &facts.live {
+            Some(live) => live.approval.clone(),
+            None => given.map(|given| given.record(grant.spec_hash())),
+        },
         namespaced_only,
         until_uid: completion::until_uid(facts),
         patterns: found.patterns,
@@ -381,7 +419,7 @@ fn admitting_policy<'a>(
     grant: &Grant,
     facts: &'a Facts,
     question: &Question<'_>,
-) -> Result<&'a Policy, Vec<Violation>> {
+) -> Result<Admitted<'a>, Vec<Violation>> {
     let no_labels = Labels::new();
     let account_labels = facts.account.as_ref().map_or(&no_labels, |a| &a.labels);
     let length = lifetime::length(grant, facts, question.now);
@@ -414,23 +452,28 @@ fn admitting_policy<'a>(
         },
         not_after: question.not_after,
         held_since: question.now,
+        urgency: grant.urgency(),
+        too_late: None,
         ticket: grant.ticket(),
         active_others: facts.active_others,
         inputs: &inputs,
     };
     let of = |policy: &Policy| Ask {
         held_since: lifetime::held_since(grant, facts, policy, question.now),
+        too_late: Some(lifetime::pending_until(grant, facts, policy))
+            .filter(|until| facts.live.is_none() && question.now >= *until),
         ..ask
     };
     // Before anything is written about those that refuse.
     let admitting = facts
         .policies
         .iter()
-        .find(|(policy, may_use)| *may_use && policy.admits(&of(policy)));
-    if let Some((policy, _)) = admitting {
-        return Ok(policy);
-    }
-    let mut refusals = Vec::new();
+        .filter(|(policy, may_use)| *may_use && policy.admits(&of(policy)))
+        .map(|(policy, _)| &**policy);
+    let mut refusals = match approval::best(grant, facts, admitting) {
+        Ok(admitted) => return Ok(admitted),
+        Err(unapproved) => unapproved,
+    };
     for (policy, may_use) in &facts.policies {
         let mut wrong = policy.refusals(&of(policy));
         if !may_use {
@@ -447,22 +490,6 @@ fn admitting_policy<'a>(
         refusals.push(no_policy(grant, facts));
     }
     Err(refusals)
-}
-
-fn no_policy(grant: &Grant, facts: &Facts) -> Violation {
-    let mut text = format!(
-        "no AccessPolicy selects namespace '{}'; ask the security team for one",
-        grant.home()
-    );
-    if facts.broken_policies > 0 {
-        let count = facts.broken_policies;
-        text.push_str(&format!("; {count} cannot be read and so admit nothing"));
-    }
-    let path = match grant.place() {
-        Place::Namespace(_) => "metadata.namespace",
-        Place::Cluster => "spec.serviceAccountRef.namespace",
-    };
-    Violation::new("WA-NO-POLICY", path, Problem::Forbidden, text)
 }
 
 /// A refusal; for a live grant, its end.

@@ -2,6 +2,7 @@
 
 use crate::api::access_policy::FollowRole;
 use crate::api::workload_access::EndReason;
+use crate::domain::approval;
 use crate::domain::completion;
 use crate::domain::facts::Facts;
 use crate::domain::grant::{End, Grant};
@@ -17,9 +18,14 @@ use std::sync::Arc;
 /// the receipt allows.
 pub(crate) fn not_after(grant: &Grant, facts: &Facts, now: Timestamp) -> Timestamp {
     match (grant.end(), &facts.live) {
-        (End::At(at), _) => at,
+        // An approver may have shortened it.
+        (End::At(at), Some(live)) => at.min(live.not_after),
+        (End::At(at), None) => at,
         (End::After(length), Some(live)) => {
-            let latest = pending_until(grant, facts).saturating_add(length);
+            // What was approved may have waited for long, and the policy may say otherwise by now.
+            let waited = live.approval.as_ref().map(|_| window::MAX_APPROVAL);
+            let began = waiting(grant, facts, waited.unwrap_or(window::PENDING));
+            let latest = began.saturating_add(length);
             live.not_after
                 .min(window::round_down(latest.unwrap_or(now)))
         }
@@ -27,12 +33,26 @@ pub(crate) fn not_after(grant: &Grant, facts: &Facts, now: Timestamp) -> Timesta
     }
 }
 
-/// Until when a request may wait to become active.
-fn pending_until(grant: &Grant, facts: &Facts) -> Timestamp {
+/// Until when a request waits to become active that may wait for this long.
+fn waiting(grant: &Grant, facts: &Facts, pending: SignedDuration) -> Timestamp {
     let from = grant
         .not_before()
         .map_or(facts.requested_at, |t| t.max(facts.requested_at));
-    from.saturating_add(window::PENDING).unwrap_or(from)
+    from.saturating_add(pending).unwrap_or(from)
+}
+
+/// Until when `policy` can admit a request that waits.
+pub(crate) fn pending_until(grant: &Grant, facts: &Facts, policy: &Policy) -> Timestamp {
+    waiting(grant, facts, policy.pending(grant.urgency()))
+}
+
+/// Until when any policy can.
+fn last_pending(grant: &Grant, facts: &Facts) -> Timestamp {
+    let pending = |(policy, _): &(Arc<Policy>, bool)| policy.pending(grant.urgency());
+    let longest = facts.policies.iter().map(pending).max();
+    let unknown = approval::unresolved(facts).then_some(window::MAX_APPROVAL);
+    let longest = longest.max(unknown).unwrap_or(window::PENDING);
+    waiting(grant, facts, longest)
 }
 
 pub(crate) fn over(
@@ -61,7 +81,10 @@ pub(crate) fn over(
         return Some(end);
     }
     let Some(live) = &facts.live else {
-        let until = pending_until(grant, facts);
+        if let Some(who) = approval::denied(facts) {
+            return end(EndReason::Denied, &format!("'{who}' denied it"));
+        }
+        let until = last_pending(grant, facts);
         let text = format!("was not activated by {until}; create another {kind}");
         return (now >= until).then_some((EndReason::Expired, text));
     };

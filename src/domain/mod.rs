@@ -1,7 +1,9 @@
 //! Decisions. Pure: no Kubernetes client, no runtime, no clock, no environment, no logging.
 
 pub mod admit;
+pub mod approval;
 pub mod binding;
+mod break_glass;
 pub mod catalogue;
 pub mod completion;
 pub mod condition;
@@ -13,6 +15,7 @@ pub mod grant;
 pub mod hygiene;
 pub mod judge;
 mod lifetime;
+pub mod oversight;
 pub mod patterns;
 pub mod plan;
 pub mod policy;
@@ -21,6 +24,7 @@ pub mod request;
 pub mod retry;
 mod rights;
 pub mod rules;
+pub mod seal;
 pub mod served;
 mod source;
 pub mod status;

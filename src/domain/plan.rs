@@ -3,6 +3,7 @@
 
 use crate::api::names;
 use crate::api::workload_access::{ObjectStamp, WorkloadAccessStatus};
+use crate::domain::approval::Recorded;
 use crate::domain::desired;
 use crate::domain::facts::Live;
 use crate::domain::judge::Approved;
@@ -170,6 +171,13 @@ fn recorded(meta: &ObjectMeta) -> Option<Live> {
             Some(text) => Some(serde_json::from_str(text).ok()?),
             None => None,
         },
+        approval: annotations.get(names::APPROVED_SPEC).map(|spec| Recorded {
+            by: annotations
+                .get(names::APPROVED_BY)
+                .cloned()
+                .unwrap_or_default(),
+            spec: spec.clone(),
+        }),
         namespaced_only: annotations.contains_key(names::NAMESPACED_ONLY),
         until_uid: annotations.get(names::UNTIL_UID).cloned(),
         taken_away: false,
@@ -186,6 +194,7 @@ fn unreadable(status: &WorkloadAccessStatus) -> Live {
         rules_hash: String::new(),
         held_since: Timestamp::UNIX_EPOCH,
         source: None,
+        approval: None,
         namespaced_only: false,
         until_uid: None,
         taken_away: true,

@@ -1,9 +1,10 @@
 //! The compiled form of an `AccessPolicy`. What it says about one request is in `admit`.
 
 use crate::api::access_policy::{
-    AccessPolicy, Allow, Cumulative, FollowRole, Limits, PolicyCondition, RequireResourceNames,
+    self, AccessPolicy, Allow, Cumulative, FollowRole, Limits, PolicyCondition,
+    RequireResourceNames,
 };
-use crate::api::workload_access::{PolicyStamp, Risk, RoleReference};
+use crate::api::workload_access::{PolicyStamp, Risk, RoleReference, Urgency};
 use crate::domain::catalogue::{self, Disposition, Scope, Severity};
 use crate::domain::condition::Condition;
 use crate::domain::covers::Ceiling;
@@ -22,6 +23,9 @@ pub type Labels = BTreeMap<String, String>;
 
 /// Largest compiled regular expression, in bytes; matching takes linear time whatever the expression.
 const MAX_REGEX: usize = 256 * 1024;
+
+/// Most approvals that a policy can ask for.
+const MAX_APPROVALS: usize = 8;
 
 /// Longest grant by risk where a policy says nothing, in the order of [`Risk`].
 const DEFAULT_BY_RISK: [(Risk, SignedDuration); 4] = [
@@ -53,7 +57,18 @@ pub struct Policy {
     pub(crate) cumulative: Option<Cumulative>,
     pub(crate) follow_role: FollowRole,
     pub(crate) conditions: Vec<Condition>,
+    pub(crate) approval: Option<ApprovalTerms>,
+    pub(crate) break_glass: Option<SignedDuration>,
     pub(crate) suspended: bool,
+}
+
+/// The approvals that a policy asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApprovalTerms {
+    /// How many people must approve; at least 1.
+    pub required: usize,
+    /// How long a request may wait to become active.
+    pub timeout: SignedDuration,
 }
 
 impl Policy {
@@ -105,6 +120,11 @@ impl Policy {
             cumulative: limits.cumulative,
             follow_role: spec.follow_role.unwrap_or(FollowRole::Keep),
             conditions: conditions(spec.conditions.as_deref().unwrap_or_default(), &mut wrong),
+            approval: approval(spec.approval.as_ref(), &mut wrong),
+            break_glass: spec.break_glass.as_ref().and_then(|terms| {
+                let path = "spec.breakGlass.maxDuration";
+                length(path, &Some(terms.max_duration.clone()), &mut wrong)
+            }),
             suspended: spec.suspended.unwrap_or(false),
         };
         if wrong.is_empty() {
@@ -127,6 +147,24 @@ impl Policy {
     /// Whether the kill switch is on.
     pub fn suspended(&self) -> bool {
         self.suspended
+    }
+
+    /// The approvals that a request of this urgency needs; an emergency needs none.
+    pub fn approval(&self, urgency: Urgency) -> Option<&ApprovalTerms> {
+        self.approval
+            .as_ref()
+            .filter(|_| urgency != Urgency::BreakGlass)
+    }
+
+    /// Whether it asks for approvals at all.
+    pub fn asks_approval(&self) -> bool {
+        self.approval.is_some()
+    }
+
+    /// How long a request of this urgency may wait to become active.
+    pub fn pending(&self, urgency: Urgency) -> SignedDuration {
+        self.approval(urgency)
+            .map_or(window::PENDING, |terms| terms.timeout)
     }
 
     /// What happens to a grant when the role it was copied from changes.
@@ -245,6 +283,26 @@ fn length(path: &str, text: &Option<String>, wrong: &mut Vec<Violation>) -> Opti
             None
         }
     }
+}
+
+fn approval(
+    terms: Option<&access_policy::ApprovalTerms>,
+    wrong: &mut Vec<Violation>,
+) -> Option<ApprovalTerms> {
+    let terms = terms?;
+    let path = "spec.approval.timeout";
+    let timeout = length(path, &terms.timeout, wrong).unwrap_or(window::DEFAULT_APPROVAL);
+    if timeout > window::MAX_APPROVAL {
+        let message = format!("must be at most {}", window::show(window::MAX_APPROVAL));
+        wrong.push(invalid(path, message).found(window::show(timeout)));
+    }
+    let required = usize::try_from(terms.required).unwrap_or_default();
+    if !(1..=MAX_APPROVALS).contains(&required) {
+        let message = format!("must be at least 1 and at most {MAX_APPROVALS}");
+        let violation = invalid("spec.approval.required", message);
+        wrong.push(violation.found(terms.required.to_string()));
+    }
+    Some(ApprovalTerms { required, timeout })
 }
 
 fn max_durations(limits: &Limits, wrong: &mut Vec<Violation>) -> BTreeMap<Risk, SignedDuration> {

@@ -6,6 +6,7 @@
 use crate::domain::request::{AccessRequest, Place};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use ring::{digest, hmac};
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +56,26 @@ pub struct Keys {
     previous: Option<hmac::Key>,
 }
 
+/// What a MAC vouches for: a text under one domain never counts under another.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Domain {
+    /// First part of the signed form.
+    pub(super) version: &'static str,
+    /// Put before the payload that the MAC covers.
+    pub(super) prefix: &'static str,
+}
+
+const RECEIPT: Domain = Domain {
+    version: "v1",
+    prefix: "",
+};
+
+impl Domain {
+    fn covered(self, payload: &str) -> String {
+        format!("{}{payload}", self.prefix)
+    }
+}
+
 impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Keys(…)")
@@ -94,27 +115,40 @@ impl Keys {
 
     /// Signs claims with the current key.
     pub fn sign(&self, claims: &Claims) -> String {
+        self.sign_in(RECEIPT, claims)
+    }
+
+    pub(super) fn sign_in(&self, domain: Domain, claims: &Claims) -> String {
         // Claims are strings, lists and a timestamp: serialising them cannot fail.
         let json = serde_json::to_vec(claims).unwrap_or_default();
         let payload = URL_SAFE_NO_PAD.encode(json);
-        let mac = hmac::sign(&self.current, payload.as_bytes());
-        format!("v1.{payload}.{}", URL_SAFE_NO_PAD.encode(mac.as_ref()))
+        let mac = hmac::sign(&self.current, domain.covered(&payload).as_bytes());
+        let mac = URL_SAFE_NO_PAD.encode(mac.as_ref());
+        format!("{}.{payload}.{mac}", domain.version)
     }
 
     /// The claims of a receipt signed by the current or the previous key.
     pub fn verify(&self, receipt: &str) -> Result<Claims, ReceiptError> {
+        self.verify_in(RECEIPT, receipt)
+    }
+
+    pub(super) fn verify_in(&self, domain: Domain, receipt: &str) -> Result<Claims, ReceiptError> {
         if receipt.len() > MAX_LENGTH {
             return Err(ReceiptError::Forged);
         }
         let mut parts = receipt.splitn(3, '.');
-        let (Some("v1"), Some(payload), Some(mac)) = (parts.next(), parts.next(), parts.next())
+        let (Some(version), Some(payload), Some(mac)) = (parts.next(), parts.next(), parts.next())
         else {
             return Err(ReceiptError::Forged);
         };
+        if version != domain.version {
+            return Err(ReceiptError::Forged);
+        }
         let mac = URL_SAFE_NO_PAD
             .decode(mac)
             .map_err(|_| ReceiptError::Forged)?;
-        let signed_by = |key: &hmac::Key| hmac::verify(key, payload.as_bytes(), &mac).is_ok();
+        let covered = domain.covered(payload);
+        let signed_by = |key: &hmac::Key| hmac::verify(key, covered.as_bytes(), &mac).is_ok();
         if !signed_by(&self.current) && !self.previous.as_ref().is_some_and(signed_by) {
             return Err(ReceiptError::Forged);
         }
@@ -140,10 +174,9 @@ impl Keys {
 }
 
 impl Claims {
-    fn is_for(&self, object: &impl AccessRequest) -> bool {
-        let view = object.view();
-        let meta = view.meta;
-        let named = match (&self.name, &self.generate_name, &meta.name) {
+    /// Whether they are about an object of this name, or of one that the API server generated as was asked.
+    pub(super) fn are_named(&self, meta: &ObjectMeta) -> bool {
+        match (&self.name, &self.generate_name, &meta.name) {
             (Some(name), _, Some(actual)) => name == actual,
             (None, Some(prefix), Some(actual)) => {
                 meta.generate_name.as_ref() == Some(prefix) && actual.starts_with(prefix.as_str())
@@ -151,7 +184,12 @@ impl Claims {
             // Between the mutating and the validating phase a generated name may not be set yet.
             (None, Some(prefix), None) => meta.generate_name.as_ref() == Some(prefix),
             _ => false,
-        };
+        }
+    }
+
+    fn is_for(&self, object: &impl AccessRequest) -> bool {
+        let view = object.view();
+        let named = self.are_named(view.meta);
         // No namespace has an empty name, so a receipt for the one kind is never one for the other.
         let placed = match view.place() {
             Place::Namespace(namespace) => !namespace.is_empty() && namespace == self.namespace,

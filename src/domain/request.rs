@@ -4,7 +4,8 @@
 use crate::api::cluster_workload_access::{ClusterWorkloadAccess, ClusterWorkloadAccessSpec};
 use crate::api::references::{UntilRef, WorkloadRef};
 use crate::api::workload_access::{
-    RoleReference, ServiceAccountRef, WorkloadAccess, WorkloadAccessSpec, WorkloadAccessStatus,
+    RoleReference, ServiceAccountRef, Urgency, WorkloadAccess, WorkloadAccessSpec,
+    WorkloadAccessStatus,
 };
 use crate::domain::rules::Rule;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -109,7 +110,18 @@ pub(crate) struct Terms<'a> {
     pub(crate) ticket: Option<&'a str>,
     pub(crate) until: Option<&'a UntilRef>,
     pub(crate) workload: Option<&'a WorkloadRef>,
+    pub(crate) urgency: Urgency,
     pub(crate) revoked: bool,
+}
+
+impl Spec {
+    /// See [`SpecRef::hash`].
+    pub fn hash(&self) -> String {
+        match self {
+            Self::Namespaced(spec) => SpecRef::Namespaced(spec).hash(),
+            Self::Cluster(spec) => SpecRef::Cluster(spec).hash(),
+        }
+    }
 }
 
 impl AccessRequest for WorkloadAccess {
@@ -158,6 +170,7 @@ impl<'a> SpecRef<'a> {
                 ticket: spec.ticket.as_deref(),
                 until: spec.until.as_ref(),
                 workload: spec.workload_ref.as_ref(),
+                urgency: spec.urgency.unwrap_or_default(),
                 revoked: spec.revoked.unwrap_or(false),
             },
             Self::Cluster(spec) => Terms {
@@ -170,6 +183,7 @@ impl<'a> SpecRef<'a> {
                 ticket: spec.ticket.as_deref(),
                 until: None,
                 workload: None,
+                urgency: spec.urgency.unwrap_or_default(),
                 revoked: spec.revoked.unwrap_or(false),
             },
         }

@@ -127,6 +127,13 @@ fn summary(outcome: &Outcome<'_>) -> Summary {
             message: why.clone(),
             ..base
         },
+        Outcome::Waiting(why @ NotYet::PendingApproval { .. }) => Summary {
+            accepted: None,
+            reconciling: true,
+            reason: names::REASON_PENDING_APPROVAL,
+            message: why.approval_words(),
+            ..base
+        },
         Outcome::Refused(violations) => Summary {
             accepted: Some(false),
             stalled: true,
@@ -137,6 +144,13 @@ fn summary(outcome: &Outcome<'_>) -> Summary {
         Outcome::ApplyRefused(why) => Summary {
             stalled: true,
             reason: names::REASON_APPLY_REFUSED,
+            message: (*why).to_owned(),
+            ..base
+        },
+        Outcome::Ended(reason @ EndReason::Denied, why) => Summary {
+            accepted: Some(false),
+            stalled: true,
+            reason: reason.as_str(),
             message: (*why).to_owned(),
             ..base
         },
@@ -184,7 +198,7 @@ fn conditions(
 }
 
 /// One condition; its time of transition is kept while its status stays.
-fn condition(
+pub(super) fn condition(
     old: &[Condition],
     generation: Option<i64>,
     (type_, on, reason): (&str, bool, &str),
@@ -270,7 +284,9 @@ pub fn event(
         Outcome::Active(..) => (false, "GrantActivated"),
         Outcome::Waiting(NotYet::Scheduled(_)) => (false, "GrantScheduled"),
         Outcome::Waiting(NotYet::NotReady(_)) => return None,
+        Outcome::Waiting(NotYet::PendingApproval { .. }) => (false, "ApprovalRequired"),
         Outcome::Refused(_) | Outcome::ApplyRefused(_) => (true, "GrantRefused"),
+        Outcome::Ended(EndReason::Denied, _) => (true, "GrantDenied"),
         Outcome::Ended(EndReason::Expired, _) => (false, "GrantExpired"),
         Outcome::Ended(EndReason::Completed, _) => (false, "GrantCompleted"),
         Outcome::Ended(EndReason::Revoked | EndReason::Deleted | EndReason::WorkloadGone, _) => {

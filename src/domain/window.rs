@@ -7,8 +7,13 @@ use jiff::{SignedDuration, Timestamp};
 pub const HARD_MAX: SignedDuration = SignedDuration::from_hours(720);
 /// Longest grant under a policy that sets no `limits.maxDuration`.
 pub const DEFAULT_MAX: SignedDuration = SignedDuration::from_hours(8);
-/// How long a request may wait to become active, counted from its receipt or its `notBefore`.
+/// How long a request may wait to become active, counted from its receipt or its `notBefore`, under a policy
+/// that asks for no approvals.
 pub const PENDING: SignedDuration = SignedDuration::from_mins(10);
+/// The same under a policy that asks for approvals and sets no time.
+pub const DEFAULT_APPROVAL: SignedDuration = SignedDuration::from_hours(1);
+/// The same at most, whatever a policy sets.
+pub const MAX_APPROVAL: SignedDuration = SignedDuration::from_hours(720);
 /// Added to the deadline of the Job, so that Stint itself ends a grant first when it is up.
 pub const DEADLINE_GRACE: SignedDuration = SignedDuration::from_secs(5);
 

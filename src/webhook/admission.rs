@@ -69,6 +69,8 @@ impl Handler for Admission {
             (Some(Kind::ClusterWorkloadAccess), _) => {
                 self.validate_access::<ClusterWorkloadAccess>(&review).await
             }
+            (Some(Kind::AccessApproval), MUTATE) => self.seal_approval(&review),
+            (Some(Kind::AccessApproval), _) => self.validate_approval(&review).await,
             (Some(Kind::AccessPolicy), VALIDATE) => self.validate_policy(&review),
             _ => foreign_kind(&review),
         };
@@ -131,6 +133,7 @@ pub(super) fn no_keys() -> Answer {
 enum Kind {
     WorkloadAccess,
     ClusterWorkloadAccess,
+    AccessApproval,
     AccessPolicy,
 }
 
@@ -139,6 +142,7 @@ fn kind(review: &Review) -> Option<Kind> {
     match review.resource.resource.as_str() {
         "workloadaccesses" if ours => Some(Kind::WorkloadAccess),
         "clusterworkloadaccesses" if ours => Some(Kind::ClusterWorkloadAccess),
+        "accessapprovals" if ours => Some(Kind::AccessApproval),
         "accesspolicies" if ours => Some(Kind::AccessPolicy),
         _ => None,
     }

@@ -1,6 +1,7 @@
 //! The admission webhook: how reviews arrive ([`server`]), what they look like
 //! ([`review`]), and one file per kind for the answer.
 
+pub mod access_approval;
 pub mod access_policy;
 pub mod admission;
 mod answer;

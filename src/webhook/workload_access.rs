@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-const RECEIPT_PATH: &str = "metadata.annotations[stint.dev/receipt]";
+pub(super) const RECEIPT_PATH: &str = "metadata.annotations[stint.dev/receipt]";
 
 /// A request of either kind, as a review brings it.
 pub(super) trait Request: AccessRequest + DeserializeOwned + Sync {}
@@ -134,6 +134,10 @@ impl Admission {
                 ..
             } => Answer::Allow,
             Verdict::NotYet {
+                why: why @ NotYet::PendingApproval { .. },
+                ..
+            } => Answer::Warn(vec![why.approval_words()]),
+            Verdict::NotYet {
                 why: NotYet::NotReady(why),
                 ..
             } => Answer::NotNow(why),
@@ -165,7 +169,7 @@ impl Admission {
     }
 }
 
-fn requester(review: &Review) -> Requester {
+pub(super) fn requester(review: &Review) -> Requester {
     Requester {
         username: review.user_info.username.clone(),
         uid: review.user_info.uid.clone(),
@@ -174,7 +178,7 @@ fn requester(review: &Review) -> Requester {
 }
 
 /// A JSON Patch (RFC 6902) that sets the annotation; `~1` is `/` in a JSON pointer.
-fn stamp(object: &Object, receipt: &str) -> Answer {
+pub(super) fn stamp(object: &Object, receipt: &str) -> Answer {
     let set =
         json!({"op": "add", "path": "/metadata/annotations/stint.dev~1receipt", "value": receipt});
     let annotated = object.json()["metadata"]["annotations"].is_object();

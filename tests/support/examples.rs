@@ -1,6 +1,7 @@
 //! Runs an example of the page of codes in the mouth that says its code, and tells which codes came out.
 
 use crate::page;
+use crate::support::decision;
 use crate::support::world::{NAMESPACE, World};
 use hyper::body::Bytes;
 use jiff::{SignedDuration, Timestamp};
@@ -39,6 +40,9 @@ pub async fn triggered(code: &str, text: &str) -> BTreeSet<String> {
     match code {
         "WA-DECODE" | "WA-IMMUTABLE" | "WA-KIND" | "WA-ORPHAN" | "WA-RECEIPT" => {
             page::codes_in(&refusal(&review(code, text)).await)
+        }
+        "WA-APPROVER" | "WA-APPROVAL-SELF" | "WA-APPROVAL-STALE" => {
+            page::codes_in(&refused_decision(code, text).await)
         }
         "WA-NAME-TAKEN" => page::codes_in(&message_beside(one(text)).await),
         _ if page::blocks(text).iter().any(|e| e.get("spec").is_some())
@@ -255,6 +259,7 @@ fn facts(policy: Policy) -> Facts {
         role: RoleFacts::NotReferenced,
         copy: None,
         policies: vec![(Arc::new(policy), true)],
+        approvals: vec![],
         broken_policies: 0,
         ceiling: Some(Arc::new(Ceiling::compile(&ceiling))),
         served: Some(Arc::new(served)),
@@ -339,4 +344,39 @@ async fn message_beside(mut object: Value) -> String {
         .as_str()
         .unwrap()
         .to_owned()
+}
+
+/// What the webhook says of a decision on a request that waits for approval. Alice asked; she and Bob may approve.
+async fn refused_decision(code: &str, text: &str) -> String {
+    let world = World::new();
+    decision::approvers(&world, &["alice", "bob"]);
+    decision::change_policy(&world, "jobs", json!({"approval": {"required": 1}}));
+    let operator = world.operator();
+    world.admit("migrate-42", json!({"duration": "30m"}));
+    world.pass(SignedDuration::from_secs(1)).await;
+    let good = decision::decision(&world, "yes-to-42", "migrate-42", "Approve");
+    let sealed = decision::mutated(&operator, &good, "bob").await;
+    let review = decision::review("CREATE", &sealed, &Value::Null, "bob");
+    let passes = decision::answer(&operator, VALIDATE, &review).await;
+    assert_eq!(passes["allowed"], json!(true), "{passes}");
+    let is_decision = |e: &Value| e["kind"] == "AccessApproval";
+    let mut object = page::blocks(text).into_iter().find(is_decision).unwrap();
+    object["apiVersion"] = json!("stint.dev/v1alpha1");
+    for (field, words) in [("uid", "its UID"), ("specHash", "its status.specHash")] {
+        let place = match field {
+            "uid" => "/spec/requestRef/uid",
+            _ => "/spec/specHash",
+        };
+        let written = object.pointer_mut(place).unwrap();
+        if *written == json!(words) {
+            *written = good.pointer(place).unwrap().clone();
+        }
+    }
+    let by = match code {
+        "WA-APPROVAL-SELF" => "alice",
+        "WA-APPROVER" => "mallory",
+        _ => "bob",
+    };
+    let refused = decision::create(&world, &operator, &object, by).await;
+    refused.unwrap_err().1
 }

@@ -6,6 +6,7 @@
 pub mod case;
 pub mod cluster;
 pub mod conformance;
+pub mod decision;
 pub mod dice;
 pub mod fake_api;
 pub mod operator;

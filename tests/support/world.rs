@@ -90,6 +90,11 @@ impl World {
         }
     }
 
+    /// The keys of its operators.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
     /// Starts an operator, as a process of its own would.
     pub fn operator(&self) -> Operator {
         let clock: Arc<dyn Clock> = Arc::new(VirtualClock(self.api.clone()));

@@ -166,6 +166,10 @@ impl Case<'_> {
                 ..
             } => {}
             Verdict::NotYet {
+                why: why @ NotYet::PendingApproval { .. },
+                ..
+            } => self.needs_approval(&why, candidates),
+            Verdict::NotYet {
                 why: NotYet::NotReady(why),
                 ..
             } => self.undecided("", why),
@@ -205,6 +209,25 @@ impl Case<'_> {
             );
             self.undecided("spec.until.kind", text);
         }
+    }
+
+    /// Who approves, and when, no file can tell.
+    fn needs_approval(&mut self, why: &NotYet, candidates: &[Candidate]) {
+        let NotYet::PendingApproval {
+            policy, required, ..
+        } = why
+        else {
+            return;
+        };
+        let by = |c: &&Candidate| c.policy.name() == policy;
+        for text in candidates.iter().filter(by).flat_map(|c| &c.assumed) {
+            self.undecided("metadata.namespace", text.clone());
+        }
+        let text = format!(
+            "would wait for approval: policy '{policy}' requires it of {required} who have the verb `approve` on it"
+        );
+        let note = Finding::remark(self.object, Level::Note, "spec", text);
+        self.findings.push(note);
     }
 
     fn unseen_rights(&mut self, grant: &Grant, world: &World) {
@@ -301,6 +324,7 @@ fn facts(grant: &Grant, world: &World, now: Timestamp) -> Facts {
         role,
         copy: None,
         policies: Vec::new(),
+        approvals: Vec::new(),
         broken_policies: world.broken_policies,
         ceiling: Some(ceiling(world)),
         held: world.held(grant.account(), grant.place()),

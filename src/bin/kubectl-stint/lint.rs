@@ -1,6 +1,7 @@
 //! `kubectl stint lint`: reads the input, has each object judged by whoever judges its kind, and reports.
 
 use crate::access::{self, judge_access};
+use crate::approval::judge_approval;
 use crate::online::Cluster;
 use crate::rbac::{self, Known};
 use crate::read::{Input, Object};
@@ -241,6 +242,7 @@ impl Run {
                 }
                 (None, Some(cluster)) => cluster.judge(object, namespace).await?,
                 (None, None) if kind == "AccessPolicy" => rbac::judge_policy(object),
+                (None, None) if kind == "AccessApproval" => judge_approval(object, namespace),
                 (None, None) => {
                     let place = match kind {
                         "ClusterWorkloadAccess" => Place::Cluster,
@@ -281,9 +283,9 @@ fn is_request(kind: &str) -> bool {
 
 /// A misspelt kind must not pass as one of somebody else's.
 fn wrong_kind(object: &Object) -> Option<Violation> {
-    if !is_request(&object.kind) && object.kind != "AccessPolicy" {
-        let message =
-            "must be WorkloadAccess, ClusterWorkloadAccess or AccessPolicy, the kinds of stint.dev";
+    let others = ["AccessPolicy", "AccessApproval"];
+    if !is_request(&object.kind) && !others.contains(&object.kind.as_str()) {
+        let message = "must be WorkloadAccess, ClusterWorkloadAccess, AccessPolicy or AccessApproval, the kinds of stint.dev";
         return Some(
             Violation::new("WA-KIND", "kind", Problem::Invalid, message).found(&object.kind),
         );

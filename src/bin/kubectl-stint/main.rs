@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod approval;
 mod candidates;
 mod codes;
 mod lint;

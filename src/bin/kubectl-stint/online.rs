@@ -52,7 +52,8 @@ impl Cluster {
 
     /// What the API server answers to the creation of a Stint object.
     pub async fn judge(&self, object: &Object, namespace: &str) -> Result<Judged, String> {
-        let namespaced = (object.kind == "WorkloadAccess").then_some(namespace);
+        let kinds = ["WorkloadAccess", "AccessApproval"];
+        let namespaced = kinds.contains(&object.kind.as_str()).then_some(namespace);
         // The schema here knows the line; the server would only say the same.
         let from_schema = schema::violations(&object.kind, &object.node);
         let findings = match from_schema.is_empty() {
@@ -71,6 +72,9 @@ impl Cluster {
         namespace: Option<&str>,
     ) -> Result<Vec<Finding>, String> {
         let path = match namespace {
+            Some(namespace) if object.kind == "AccessApproval" => {
+                format!("namespaces/{}/accessapprovals", plain(namespace)?)
+            }
             Some(namespace) => format!("namespaces/{}/workloadaccesses", plain(namespace)?),
             None if object.kind == "ClusterWorkloadAccess" => "clusterworkloadaccesses".to_owned(),
             None => "accesspolicies".to_owned(),

@@ -83,6 +83,7 @@ pub(super) fn fields(path: &[&str]) -> Option<&'static [&'static str]> {
             "until",
             "workloadRef",
             "ticket",
+            "urgency",
             "revoked",
         ]),
         ["request", "spec", "serviceAccountRef"] => Some(&["name", "namespace", "uid"]),
