@@ -1,9 +1,10 @@
 //! The one judgement. Webhook, controller and tools call [`judge`]; only it can make an [`Approved`].
 
 use crate::api::workload_access::{EndReason, PolicyStamp, Risk, SourceStamp};
-use crate::domain::admit::{Ask, Combined, no_policy};
+use crate::domain::admit::{Ask, no_policy};
 use crate::domain::approval::{self, Admitted, Recorded};
-use crate::domain::catalogue::{self, Disposition, Finding, Scope};
+use crate::domain::assess::{Assessment, assess};
+use crate::domain::catalogue::{self, Scope};
 use crate::domain::completion;
 use crate::domain::condition::Inputs;
 use crate::domain::covers::Ceiling;
@@ -11,7 +12,7 @@ use crate::domain::facts::{AccountFacts, Facts};
 use crate::domain::grant::{End, Grant, Source};
 use crate::domain::lifetime;
 use crate::domain::patterns::Patterns;
-use crate::domain::policy::{Labels, Policy, risk};
+use crate::domain::policy::{Labels, Policy};
 use crate::domain::request::Place;
 use crate::domain::rules::{self, Rule};
 use crate::domain::source;
@@ -325,84 +326,6 @@ fn beyond_ceiling(base: &str, rules: &[Rule], ceiling: &Ceiling, wrong: &mut Vec
             Violation::new("WA-CEILING", base, Problem::Forbidden, message).found(rule.to_string()),
         );
     }
-}
-
-/// What the catalogue makes of the request, alone and together with what the account holds already.
-struct Assessment {
-    patterns: Patterns,
-    findings: Vec<Finding>,
-    combined: Vec<Combined>,
-    risk: Risk,
-}
-
-impl Assessment {
-    fn ids(&self) -> Vec<&'static str> {
-        let combined = self.combined.iter().map(|c| c.finding.id);
-        self.findings.iter().map(|f| f.id).chain(combined).collect()
-    }
-
-    fn warnings(&self) -> Vec<String> {
-        let line = |c: &Combined| {
-            let Finding { title, id, .. } = c.finding;
-            let with = c.with.join(", ");
-            format!("together with {with} this makes the combination \"{title}\" [{id}]")
-        };
-        self.combined.iter().map(line).collect()
-    }
-}
-
-fn assess(
-    grant: &Grant,
-    facts: &Facts,
-    patterns: Patterns,
-    mut findings: Vec<Finding>,
-    namespaced_only: bool,
-    scope: Scope<'_>,
-) -> Assessment {
-    if namespaced_only {
-        findings.extend(catalogue::finding("OB-W07", scope));
-    }
-    if grant.account().namespace != grant.home()
-        && let Some(foreign) = catalogue::finding("OB-B06", scope)
-    {
-        // A policy accepts it by listing the namespace.
-        findings.push(Finding {
-            disposition: Disposition::Allowed,
-            ..foreign
-        });
-    }
-    let held = facts
-        .held
-        .iter()
-        .fold(Patterns::default(), |sum, held| sum.union(held.patterns));
-    let combined: Vec<Combined> = catalogue::combinations(patterns, held, scope)
-        .into_iter()
-        .map(|combination| Combined {
-            finding: combination.finding,
-            with: contributors(facts, combination.missing, scope),
-        })
-        .collect();
-    let severities = findings.iter().chain(combined.iter().map(|c| &c.finding));
-    let highest = severities.map(|f| risk(f.severity)).max();
-    Assessment {
-        patterns,
-        risk: highest.unwrap_or(Risk::Low),
-        findings,
-        combined,
-    }
-}
-
-/// The bindings that fulfil the half-conditions in `missing`, the first for each.
-fn contributors(facts: &Facts, mut missing: u128, scope: Scope<'_>) -> Vec<String> {
-    let mut out = Vec::new();
-    for held in &facts.held {
-        let bits = held.patterns.through(scope);
-        if bits & missing != 0 {
-            missing &= !bits;
-            out.push(held.by.clone());
-        }
-    }
-    out
 }
 
 /// What the policies are asked, beside the request itself.

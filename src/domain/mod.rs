@@ -2,6 +2,7 @@
 
 pub mod admit;
 pub mod approval;
+mod assess;
 pub mod binding;
 mod break_glass;
 pub mod catalogue;
