@@ -7,13 +7,15 @@ use crate::cluster::events::Events;
 use crate::cluster::facts::{Asked, FactReader};
 use crate::cluster::stores::AccessRef;
 use crate::cluster::{apply, status as status_writer};
+use crate::controller::audit;
 use crate::controller::error::Error;
 use crate::controller::seats::Seats;
 use crate::domain::admit;
+use crate::domain::audit::Line;
 use crate::domain::grant::Grant;
 use crate::domain::judge::{Approved, NotYet, Verdict};
 use crate::domain::plan::{self, Observed, Plan};
-use crate::domain::receipt::{Claims, Keys};
+use crate::domain::receipt::{Claims, Keys, Requester};
 use crate::domain::request::{Access, AccessRequest, Place};
 use crate::domain::status::{self, Outcome};
 use crate::domain::violation::{Problem, Violation};
@@ -75,7 +77,7 @@ pub async fn reconcile(
     let pass = Pass {
         object: &object,
         observed: &observed,
-        requested_by: claims.map(|c| c.requester.username),
+        requester: claims.map(|c| c.requester),
         ctx: &ctx,
         now,
     };
@@ -213,7 +215,7 @@ fn turned_away(object: &Access, observed: &Observed, wrong: Vec<Violation>) -> V
 struct Pass<'a> {
     object: &'a Access,
     observed: &'a Observed,
-    requested_by: Option<String>,
+    requester: Option<Requester>,
     ctx: &'a Context,
     now: Timestamp,
 }
@@ -282,13 +284,14 @@ impl Pass<'_> {
         ended.map_err(Error::Apply)
     }
 
-    /// Writes the status if it changed, and an Event if the request now stands elsewhere.
+    /// Writes the status if it changed, and an audit line and an Event if the request now stands elsewhere.
     async fn report(&self, outcome: &Outcome<'_>) -> Result<(), Error> {
         let view = self.object.view();
         let old = view.status.cloned().unwrap_or_default();
         let generation = view.meta.generation;
-        let by = self.requested_by.as_deref();
-        let new = status::next(&old, generation, by, outcome, self.now);
+        let by = self.requester.as_ref();
+        let username = by.map(|r| r.username.as_str());
+        let new = status::next(&old, generation, username, outcome, self.now);
         let wrote = status_writer::write(&self.ctx.client, self.object, &new).await;
         match wrote {
             Ok(true) => {}
@@ -298,6 +301,9 @@ impl Pass<'_> {
             Err(error) => return Err(Error::Status(error)),
         }
         if let Some((warning, reason, note)) = status::event(&old, &new, outcome) {
+            let began = status::ready_reason(&old) != status::ready_reason(&new);
+            let line = Line::of(&view, by, &new, outcome, began, self.now);
+            audit::tell(&line);
             self.ctx
                 .events
                 .publish(self.object, warning, reason, &note)

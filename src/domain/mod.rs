@@ -1,6 +1,7 @@
 //! Decisions. Pure: no Kubernetes client, no runtime, no clock, no environment, no logging.
 
 pub mod admit;
+pub mod audit;
 pub mod binding;
 pub mod catalogue;
 pub mod condition;
