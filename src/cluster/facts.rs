@@ -104,6 +104,7 @@ impl FactReader {
             active_others: 0,
             held_since: BTreeMap::new(),
             live,
+            promised_end: status.not_after.as_ref().map(|end| end.0),
             ended: status.end_reason,
         })
     }

@@ -14,6 +14,7 @@ use crate::domain::admit;
 use crate::domain::audit::Line;
 use crate::domain::grant::Grant;
 use crate::domain::judge::{Approved, NotYet, Verdict};
+use crate::domain::lifetime;
 use crate::domain::plan::{self, Observed, Plan};
 use crate::domain::receipt::{Claims, Keys, Requester};
 use crate::domain::request::{Access, AccessRequest, Place};
@@ -241,6 +242,12 @@ impl Pass<'_> {
     }
 
     async fn grant(&self, approved: Box<Approved>) -> Result<Action, Error> {
+        let promised = self.object.view().status.and_then(|s| s.not_after.as_ref());
+        let nothing_yet = self.observed.job.is_none() && promised.is_none();
+        if nothing_yet && lifetime::may_begin_twice(approved.grant()) {
+            self.report(&Outcome::Beginning(approved.not_after()))
+                .await?;
+        }
         let plan = plan::grant(&approved, self.observed, self.ctx.clock.now());
         match apply::grant(&self.ctx.client, plan, &approved, self.observed).await {
             Ok(applied) => {
@@ -265,7 +272,8 @@ impl Pass<'_> {
 
     async fn end(&self, reason: EndReason, why: &str) -> Result<Action, Error> {
         let mut plan = plan::end(self.object, self.observed);
-        let after_status = plan.take_record();
+        let status = self.object.view().status.cloned().unwrap_or_default();
+        let after_status = plan.take_record(&status);
         if !plan.steps.is_empty() {
             self.take_away(plan).await?;
             self.ctx.metrics.revoked(reason.as_str());

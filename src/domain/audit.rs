@@ -122,7 +122,7 @@ impl Line {
     ) -> Self {
         let transition = match outcome {
             Outcome::Refused(_) | Outcome::ApplyRefused(_) => Transition::Refused,
-            Outcome::Waiting(_) => Transition::Waiting,
+            Outcome::Beginning(_) | Outcome::Waiting(_) => Transition::Waiting,
             Outcome::Active(..) if began => Transition::Activated,
             Outcome::Active(..) => Transition::SourceChanged,
             Outcome::Ended(..) => Transition::Ended,

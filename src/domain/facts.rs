@@ -44,6 +44,8 @@ pub struct Facts {
     pub held_since: BTreeMap<String, Timestamp>,
     /// What is already in place for this grant.
     pub live: Option<Live>,
+    /// When access was to end by the status that was written before anything was made. Only ever takes access away.
+    pub promised_end: Option<Timestamp>,
     /// How the grant ended, if it did. Only ever takes access away.
     pub ended: Option<EndReason>,
 }

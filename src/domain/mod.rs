@@ -12,7 +12,7 @@ pub mod facts;
 pub mod grant;
 pub mod hygiene;
 pub mod judge;
-mod lifetime;
+pub(crate) mod lifetime;
 pub mod patterns;
 pub mod plan;
 pub mod policy;

@@ -89,6 +89,7 @@ pub fn facts() -> Facts {
         active_others: 0,
         held_since: [].into(),
         live: None,
+        promised_end: None,
         ended: None,
     }
 }

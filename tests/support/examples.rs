@@ -253,6 +253,7 @@ fn facts(policy: Policy) -> Facts {
         active_others: 0,
         held_since: [].into(),
         live: None,
+        promised_end: None,
         ended: None,
     }
 }

@@ -289,6 +289,7 @@ fn facts(grant: &Grant, world: &World, now: Timestamp) -> Facts {
         active_others: 0,
         held_since: BTreeMap::new(),
         live: None,
+        promised_end: None,
         ended: None,
     }
 }
