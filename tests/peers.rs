@@ -18,8 +18,6 @@
 //! | Metrics by user | `the_metrics_of_many_grants_are_those_of_few` |
 //! | Account re-created between two looks | `an_account_made_again_while_no_watch_was_open_has_no_access`, `tests/lifecycle.rs::a_recreated_account_loses_the_grant_at_once` |
 
-#[path = "support/case.rs"]
-mod case;
 mod support;
 
 use jiff::{SignedDuration, Timestamp};
@@ -32,6 +30,7 @@ use stint::domain::judge::{NotYet, Verdict};
 use stint::domain::plan::Applied;
 use stint::domain::status::{self, Outcome};
 use stint::domain::violation::{Problem, Violation};
+use support::case;
 use support::fake_api::{Call, Harm, on};
 use support::world::{NAMESPACE, World, guarded};
 
