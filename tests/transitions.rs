@@ -199,6 +199,9 @@ async fn play(line: &str) -> Story {
             story.pass(MINUTE * 6).await;
             story.start();
         }
+        "activating" | "activating-activated" | "activating-expired" => {
+            activating(&mut story, line).await;
+        }
         "wide-activated" | "wide-expired" => story = of_the_whole_cluster(line).await,
         "not-ready" | "not-ready-activated" | "not-ready-expired" => {
             not_ready(&mut story, line).await
@@ -221,6 +224,23 @@ async fn play(line: &str) -> Story {
     }
     story.pass(SECOND * 2).await;
     story
+}
+
+async fn activating(story: &mut Story, line: &str) {
+    story.start();
+    story.pass(SECOND).await;
+    let cut = story.world.api.cut_after_write(1);
+    story.world.admit("a", json!({"duration": "2m"}));
+    cut.notified().await;
+    story.operator = None;
+    if line == "activating" {
+        return;
+    }
+    story.stands().await;
+    if line == "activating-expired" {
+        story.pass(MINUTE * 3).await;
+    }
+    story.start();
 }
 
 async fn of_the_whole_cluster(line: &str) -> Story {
@@ -441,6 +461,7 @@ fn cells(object: Option<&Value>) -> BTreeMap<&'static str, String> {
 #[case("refused")]
 #[case("no-receipt")]
 #[case("apply-refused")]
+#[case("activating")]
 #[case("activated")]
 #[case("wide-activated")]
 #[case("window-over")]
@@ -448,6 +469,8 @@ fn cells(object: Option<&Value>) -> BTreeMap<&'static str, String> {
 #[case("scheduled-refused")]
 #[case("scheduled-missed")]
 #[case("scheduled-revoked")]
+#[case("activating-activated")]
+#[case("activating-expired")]
 #[case("not-ready-activated")]
 #[case("not-ready-expired")]
 #[case("refused-activated")]
