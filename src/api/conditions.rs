@@ -31,6 +31,8 @@ pub const REASON_SUSPENDED: &str = "Suspended";
 pub const REASON_ACTIVE: &str = "Active";
 /// Reason while `notBefore` lies ahead.
 pub const REASON_SCHEDULED: &str = "Scheduled";
+/// Reason of a short grant while its objects are made.
+pub const REASON_ACTIVATING: &str = "Activating";
 /// Reason while a fact that the decision needs is not known yet.
 pub const REASON_NOT_READY: &str = "NotReady";
 /// Reason while approvals are missing.

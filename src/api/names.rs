@@ -25,6 +25,10 @@ pub const SERVICE_ACCOUNT: &str = "stint.dev/service-account";
 /// Annotation on made objects: name of the AccessPolicy that admitted the grant.
 pub const POLICY: &str = "stint.dev/policy";
 
+/// Annotation on the RoleBinding or ClusterRoleBinding: user name of the requester, for those who read the API server's
+/// audit log.
+pub const REQUESTED_BY: &str = "stint.dev/requested-by";
+
 /// Annotation on what records a grant: SHA-256 of the granted rules, `sha256:<hex>`. The record is the deadline Job; of a
 /// grant in the whole cluster, which has none, the ClusterRole and the ClusterRoleBinding.
 pub const RULES_HASH: &str = "stint.dev/rules-hash";

@@ -123,6 +123,7 @@ impl FactReader {
             until,
             workload,
             live,
+            promised_end: status.not_after.as_ref().map(|end| end.0),
             ended: status.end_reason,
         })
     }

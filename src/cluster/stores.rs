@@ -10,7 +10,7 @@ use crate::domain::covers::Ceiling;
 use crate::domain::facts::Held;
 use crate::domain::grant::Account;
 use crate::domain::policy::Policy;
-use crate::domain::request::Place;
+use crate::domain::request::{Access, Place};
 use crate::domain::rules::Rule;
 use crate::domain::violation::{Problem, Violation, render_lines};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
@@ -60,8 +60,8 @@ impl AccessRef {
 pub enum Change {
     /// This request, or something made for it.
     Access(AccessRef),
-    /// A request is gone; its UID.
-    AccessDeleted(String),
+    /// A request is gone; its UID, and how it was when it went if it could be read.
+    AccessDeleted(String, Option<Box<Access>>),
     /// An account appeared or changed: `namespace/name` and its UID.
     Account(String, String),
     /// An account is gone: `namespace/name`.

@@ -10,7 +10,7 @@ use crate::cluster::standing::{Standing, Touched};
 use crate::cluster::stores::{AccessRef, Change, Listener, Stores, compile_policy};
 use crate::domain::completion::Kind;
 use crate::domain::policy::Policy;
-use crate::domain::request::{AccessRequest, Place};
+use crate::domain::request::{Access, AccessRequest, Place};
 use crate::ops::metrics::Metrics;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::batch::v1::Job;
@@ -200,7 +200,7 @@ fn forget_bulk<K: Resource>(event: &mut Event<K>) {
 
 fn on_access<K>(to: &To, index: fn(&Stores) -> &RwLock<AccessIndex>) -> On<DeserializeGuard<K>>
 where
-    K: AccessRequest + Resource<DynamicType = ()> + 'static,
+    K: AccessRequest + Clone + Into<Access> + Resource<DynamicType = ()> + 'static,
 {
     let to = to.clone();
     Box::new(move |event| {
@@ -215,7 +215,12 @@ where
                 (to.tell)(Change::Access(AccessRef::of(object)));
             }
             Event::Delete(object) => {
-                (to.tell)(Change::AccessDeleted(object.uid().unwrap_or_default()));
+                let last = object.0.as_ref().ok().cloned();
+                let last = last.map(|last| Box::new(last.into()));
+                (to.tell)(Change::AccessDeleted(
+                    object.uid().unwrap_or_default(),
+                    last,
+                ));
             }
             // A list replaces the store: whatever was deleted in between shows only as absence.
             Event::InitDone => (to.tell)(Change::Everything),

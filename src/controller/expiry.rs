@@ -58,12 +58,17 @@ struct Queue {
     entries: HashMap<String, Entry>,
     by_time: BTreeSet<(Timestamp, String)>,
     under_way: HashSet<String>,
+    /// Entries that could not be deleted so far; the next try of theirs lies ahead, and yet they are overdue.
+    failing: HashSet<String>,
 }
 
 impl Queue {
     fn set(&mut self, entry: Entry) {
         let uid = entry.binding.uid.clone();
         self.remove(&uid);
+        if entry.failures > 0 {
+            self.failing.insert(uid.clone());
+        }
         self.by_time.insert((entry.due, uid.clone()));
         self.entries.insert(uid, entry);
     }
@@ -71,6 +76,7 @@ impl Queue {
     fn remove(&mut self, uid: &str) -> Option<Entry> {
         let entry = self.entries.remove(uid)?;
         self.by_time.remove(&(entry.due, uid.to_owned()));
+        self.failing.remove(uid);
         Some(entry)
     }
 
@@ -228,11 +234,10 @@ impl Expiry {
     }
 
     fn overdue(&self, now: Timestamp) -> usize {
-        self.lock()
-            .by_time
-            .iter()
-            .take_while(|(at, _)| *at < now)
-            .count()
+        let queue = self.lock();
+        let due = queue.by_time.iter().take_while(|(at, _)| *at < now);
+        let untried = due.filter(|(_, uid)| !queue.failing.contains(uid));
+        untried.count() + queue.failing.len()
     }
 
     /// One deletion; returns whether the binding is gone.

@@ -1,5 +1,6 @@
 //! Turns requests into grants and ends them: wiring only. `reconcile` is one pass, `expiry` the deadline queue.
 
+pub mod audit;
 pub mod error;
 pub mod expiry;
 pub mod policies;
@@ -12,8 +13,9 @@ use crate::controller::error::Error;
 use crate::controller::expiry::{Cause, Expiry};
 use crate::controller::policies::Reporter;
 use crate::controller::reconcile::Context;
+use crate::domain::audit::Line;
 use crate::domain::grant::Account;
-use crate::domain::request::Place;
+use crate::domain::request::{AccessRequest, Place};
 use crate::domain::retry;
 use futures::StreamExt;
 use kube::core::{DeserializeGuard, Resource, ResourceExt};
@@ -132,7 +134,10 @@ async fn dispatch(
 /// Tells the deadline queue; returns whose requests must be looked at.
 fn react(change: Change, expiry: &Expiry, context: &Context) -> Option<Touched> {
     match change {
-        Change::AccessDeleted(uid) => {
+        Change::AccessDeleted(uid, last) => {
+            let now = context.clock.now();
+            let line = last.and_then(|last| Line::deleted(&last.view(), now));
+            line.iter().for_each(audit::tell);
             expiry.revoke(Cause::Orphaned, |b| b.grant == uid);
             context.seats.forget(&uid);
             None

@@ -7,14 +7,17 @@ use crate::cluster::events::Events;
 use crate::cluster::facts::{Asked, FactReader};
 use crate::cluster::stores::AccessRef;
 use crate::cluster::{apply, status as status_writer};
+use crate::controller::audit;
 use crate::controller::error::Error;
 use crate::controller::seats::Seats;
 use crate::domain::admit;
+use crate::domain::audit::Line;
 use crate::domain::grant::Grant;
 use crate::domain::judge::{Approved, NotYet, Verdict};
+use crate::domain::lifetime;
 use crate::domain::oversight::{self, Oversight};
 use crate::domain::plan::{self, Observed, Plan};
-use crate::domain::receipt::{Claims, Keys};
+use crate::domain::receipt::{Claims, Keys, Requester};
 use crate::domain::request::{Access, AccessRequest, Place};
 use crate::domain::status::{self, Outcome};
 use crate::domain::violation::{Problem, Violation};
@@ -83,7 +86,7 @@ pub async fn reconcile(
     let pass = Pass {
         object: &object,
         observed: &observed,
-        requested_by: claims.map(|c| c.requester.username),
+        requester: claims.map(|c| c.requester),
         oversight,
         ctx: &ctx,
         now,
@@ -226,7 +229,7 @@ fn turned_away(object: &Access, observed: &Observed, wrong: Vec<Violation>) -> V
 struct Pass<'a> {
     object: &'a Access,
     observed: &'a Observed,
-    requested_by: Option<String>,
+    requester: Option<Requester>,
     oversight: Oversight,
     ctx: &'a Context,
     now: Timestamp,
@@ -253,6 +256,13 @@ impl Pass<'_> {
     }
 
     async fn grant(&self, approved: Box<Approved>) -> Result<Action, Error> {
+        let promised = self.object.view().status.and_then(|s| s.not_after.as_ref());
+        let nothing_yet = self.observed.job.is_none() && promised.is_none();
+        let by_people = approved.approval().is_some();
+        if nothing_yet && lifetime::may_begin_twice(approved.grant(), by_people) {
+            self.report(&Outcome::Beginning(approved.not_after()))
+                .await?;
+        }
         let plan = plan::grant(&approved, self.observed, self.ctx.clock.now());
         match apply::grant(&self.ctx.client, plan, &approved, self.observed).await {
             Ok(applied) => {
@@ -283,7 +293,8 @@ impl Pass<'_> {
 
     async fn end(&self, reason: EndReason, why: &str) -> Result<Action, Error> {
         let mut plan = plan::end(self.object, self.observed);
-        let after_status = plan.take_record();
+        let status = self.object.view().status.cloned().unwrap_or_default();
+        let after_status = plan.take_record(&status);
         if !plan.steps.is_empty() {
             self.take_away(plan).await?;
             self.ctx.metrics.revoked(reason.as_str());
@@ -304,13 +315,14 @@ impl Pass<'_> {
         ended.map_err(Error::Apply)
     }
 
-    /// Writes the status if it changed, and an Event if the request now stands elsewhere.
+    /// Writes the status if it changed, and an audit line and an Event if the request now stands elsewhere.
     async fn report(&self, outcome: &Outcome<'_>) -> Result<(), Error> {
         let view = self.object.view();
         let old = view.status.cloned().unwrap_or_default();
         let generation = view.meta.generation;
-        let by = self.requested_by.as_deref();
-        let mut new = status::next(&old, generation, by, outcome, self.now);
+        let by = self.requester.as_ref();
+        let username = by.map(|r| r.username.as_str());
+        let mut new = status::next(&old, generation, username, outcome, self.now);
         self.oversight.tell(&old, &mut new, outcome, self.now);
         let alarm = oversight::alarm(&old, &new);
         if alarm {
@@ -320,6 +332,9 @@ impl Pass<'_> {
             return Ok(());
         }
         if let Some((warning, reason, note)) = status::event(&old, &new, outcome) {
+            let began = status::ready_reason(&old) != status::ready_reason(&new);
+            let line = Line::of(&view, by, &new, outcome, began, self.now);
+            audit::tell(&line);
             self.publish(warning, reason, &note).await;
         }
         if alarm {

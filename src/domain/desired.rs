@@ -6,6 +6,7 @@
 
 use crate::api::names;
 use crate::api::workload_access::SourceStamp;
+use crate::domain::audit;
 use crate::domain::judge::Approved;
 use crate::domain::request::Place;
 use crate::domain::rules::Rule;
@@ -22,6 +23,9 @@ use std::collections::BTreeMap;
 
 /// Where nothing can be pulled from: `.invalid` never resolves (RFC 2606).
 const NO_IMAGE: &str = "deadline.stint.invalid/never:runs";
+
+/// Longest user name that a binding carries, in bytes: every binding is kept in memory by whoever watches them.
+const MAX_REQUESTER: usize = 256;
 
 /// Seconds from `start` until the Job's deadline: the end of the grant, rounded up, and a grace in which Stint itself
 /// ends it first. At least 1, the smallest value that Kubernetes accepts.
@@ -104,8 +108,12 @@ pub fn role(approved: &Approved, job_uid: Option<&str>) -> Role {
 /// The RoleBinding of exactly one account, with the owner of its Role.
 pub fn role_binding(approved: &Approved, job_uid: Option<&str>) -> RoleBinding {
     let account = approved.grant().account();
+    let mut metadata = owned_metadata(approved, job_uid);
+    let annotations = metadata.annotations.get_or_insert_default();
+    let by = audit::bounded(approved.requested_by(), MAX_REQUESTER);
+    annotations.insert(names::REQUESTED_BY.into(), by);
     RoleBinding {
-        metadata: owned_metadata(approved, job_uid),
+        metadata,
         role_ref: RoleRef {
             api_group: Some("rbac.authorization.k8s.io".into()),
             kind: match approved.grant().place() {

@@ -53,6 +53,8 @@ pub struct Facts {
     pub workload: WorkloadFacts,
     /// What is already in place for this grant.
     pub live: Option<Live>,
+    /// When access was to end by the status that was written before anything was made. Only ever takes access away.
+    pub promised_end: Option<Timestamp>,
     /// How the grant ended, if it did. Only ever takes access away.
     pub ended: Option<EndReason>,
 }

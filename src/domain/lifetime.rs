@@ -29,8 +29,23 @@ pub(crate) fn not_after(grant: &Grant, facts: &Facts, now: Timestamp) -> Timesta
             live.not_after
                 .min(window::round_down(latest.unwrap_or(now)))
         }
-        (End::After(length), None) => window::round_down(now.saturating_add(length).unwrap_or(now)),
+        (End::After(length), None) => {
+            let end = window::round_down(now.saturating_add(length).unwrap_or(now));
+            // It began before, and the record of it is gone: what is left of its time is all that is left.
+            facts.promised_end.map_or(end, |promised| promised.min(end))
+        }
     }
+}
+
+/// Whether a grant could be over, with its record, while its request may still begin: then the status must know of it before
+/// anything is made, or what happens to the status could give it a second life. What people approved may begin for longer.
+pub(crate) fn may_begin_twice(grant: &Grant, approved_by_people: bool) -> bool {
+    let wait = match approved_by_people {
+        true => window::MAX_APPROVAL,
+        false => window::PENDING,
+    };
+    let short = matches!(grant.end(), End::After(length) if length <= wait);
+    short && *grant.place() != Place::Cluster
 }
 
 /// Until when a request waits to become active that may wait for this long.

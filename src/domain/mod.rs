@@ -3,6 +3,7 @@
 pub mod admit;
 pub mod approval;
 mod assess;
+pub mod audit;
 pub mod binding;
 mod break_glass;
 pub mod catalogue;
@@ -15,7 +16,7 @@ pub mod facts;
 pub mod grant;
 pub mod hygiene;
 pub mod judge;
-mod lifetime;
+pub(crate) mod lifetime;
 pub mod oversight;
 pub mod patterns;
 pub mod plan;

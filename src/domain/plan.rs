@@ -71,11 +71,15 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Takes out what must come after the status says that the grant is over: in the whole cluster the ClusterRole is the last
-    /// record of it, and without record or status it could begin once more.
-    pub fn take_record(&mut self) -> Self {
-        let is_record =
-            |step: &mut Step| self.place == Place::Cluster && matches!(step, Step::DeleteRole(_));
+    /// Takes out what must come after the status says that the grant is over, for without record or status it could begin once
+    /// more: in the whole cluster the ClusterRole, and in a namespace the Job of a grant whose status never said that it began.
+    pub fn take_record(&mut self, status: &WorkloadAccessStatus) -> Self {
+        let untold = status.activated_time.is_none();
+        let is_record = |step: &mut Step| match step {
+            Step::DeleteRole(_) => self.place == Place::Cluster,
+            Step::DeleteJob(_) => untold,
+            _ => false,
+        };
         Self {
             place: self.place.clone(),
             name: self.name.clone(),
@@ -290,8 +294,9 @@ fn same_binding(binding: &RoleBinding, wanted: &RoleBinding) -> bool {
     binding.role_ref == wanted.role_ref
         && binding.subjects == wanted.subjects
         && same_owner(binding, wanted)
-        && wanted
-            .annotations()
-            .iter()
-            .all(|(k, v)| binding.annotations().get(k) == Some(v))
+        && wanted.annotations().iter().all(|(key, value)| {
+            let actual = binding.annotations().get(key);
+            // A binding that a version before this annotation made stays: access would break off for a remark.
+            actual == Some(value) || (key == names::REQUESTED_BY && actual.is_none())
+        })
 }

@@ -58,6 +58,18 @@ pub enum Access {
     Cluster(Box<ClusterWorkloadAccess>),
 }
 
+impl From<WorkloadAccess> for Access {
+    fn from(object: WorkloadAccess) -> Self {
+        Self::Namespaced(Box::new(object))
+    }
+}
+
+impl From<ClusterWorkloadAccess> for Access {
+    fn from(object: ClusterWorkloadAccess) -> Self {
+        Self::Cluster(Box::new(object))
+    }
+}
+
 impl AccessRequest for Access {
     fn view(&self) -> RequestView<'_> {
         match self {

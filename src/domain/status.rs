@@ -16,6 +16,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 pub enum Outcome<'a> {
     /// The binding stands.
     Active(&'a Approved, &'a Applied),
+    /// It is about to begin, and ends then; nothing is made yet.
+    Beginning(Timestamp),
     /// It is not time.
     Waiting(&'a NotYet),
     /// The judge refused.
@@ -44,6 +46,7 @@ pub fn next(
     }
     match outcome {
         Outcome::Active(approved, applied) => activate(&mut status, approved, applied),
+        Outcome::Beginning(end) => status.not_after = Some(Time(*end)),
         Outcome::Ended(reason, _) if status.ended_time.is_none() => {
             status.ended_time = Some(Time(crate::domain::window::round_down(now)));
             status.end_reason = Some(*reason);
@@ -112,6 +115,12 @@ fn summary(outcome: &Outcome<'_>) -> Summary {
                 approved.grant().account(),
                 approved.not_after()
             ),
+            ..base
+        },
+        Outcome::Beginning(end) => Summary {
+            reconciling: true,
+            reason: names::REASON_ACTIVATING,
+            message: format!("is being given the rights until {end}"),
             ..base
         },
         Outcome::Waiting(NotYet::Scheduled(at)) => Summary {
@@ -283,7 +292,7 @@ pub fn event(
     let (warning, reason) = match outcome {
         Outcome::Active(..) => (false, "GrantActivated"),
         Outcome::Waiting(NotYet::Scheduled(_)) => (false, "GrantScheduled"),
-        Outcome::Waiting(NotYet::NotReady(_)) => return None,
+        Outcome::Beginning(_) | Outcome::Waiting(NotYet::NotReady(_)) => return None,
         Outcome::Waiting(NotYet::PendingApproval { .. }) => (false, "ApprovalRequired"),
         Outcome::Refused(_) | Outcome::ApplyRefused(_) => (true, "GrantRefused"),
         Outcome::Ended(EndReason::Denied, _) => (true, "GrantDenied"),

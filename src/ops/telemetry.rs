@@ -1,13 +1,24 @@
-//! Logs: one line per event, JSON for machines or text for people, on standard error.
+//! Logs: one line per event, JSON for machines or text for people, on standard error. Audit lines apart: always JSON, always
+//! told, on standard output.
 
-use std::io;
+use std::io::{self, Write};
 
-use tracing::{Level, Subscriber};
-use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::{EnvFilter, FilterExt, ParseError, Targets, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, Registry, fmt};
+
+/// Target of the events that are audit lines.
+const AUDIT: &str = "stint::audit";
+
+/// Prints one audit line, already JSON.
+pub fn audit(line: &str) {
+    tracing::info!(target: AUDIT, line);
+}
 
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,7 +51,9 @@ pub enum TelemetryError {
 /// # Errors
 /// A filter that is not understood; logging that is already set up.
 pub fn init(format: Format, filter: &str) -> Result<(), TelemetryError> {
-    subscriber(format, filter, io::stderr)?.try_init()?;
+    subscriber(format, filter, io::stderr)?
+        .with(audit_layer(io::stdout))
+        .try_init()?;
     Ok(())
 }
 
@@ -48,11 +61,12 @@ fn subscriber<W>(
     format: Format,
     filter: &str,
     writer: W,
-) -> Result<impl Subscriber + Send + Sync + use<W>, TelemetryError>
+) -> Result<impl Subscriber + for<'s> LookupSpan<'s> + Send + Sync + use<W>, TelemetryError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let filter = parse_filter(filter)?;
+    let logs = filter_fn(|metadata| metadata.target() != AUDIT);
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match format {
         Format::Json => fmt::layer()
             .json()
@@ -61,7 +75,43 @@ where
             .boxed(),
         Format::Text => fmt::layer().with_ansi(false).with_writer(writer).boxed(),
     };
-    Ok(tracing_subscriber::registry().with(lines.with_filter(filter)))
+    Ok(tracing_subscriber::registry().with(lines.with_filter(filter.and(logs))))
+}
+
+/// Writes each audit line as it is, whatever the format and the filter of the logs.
+pub fn audit_layer<S, W>(writer: W) -> impl Layer<S>
+where
+    S: Subscriber + for<'s> LookupSpan<'s>,
+    W: for<'w> MakeWriter<'w> + 'static,
+{
+    AuditLines(writer).with_filter(Targets::new().with_target(AUDIT, Level::INFO))
+}
+
+struct AuditLines<W>(W);
+
+impl<S, W> Layer<S> for AuditLines<W>
+where
+    S: Subscriber,
+    W: for<'w> MakeWriter<'w> + 'static,
+{
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut line = TextOf(String::new());
+        event.record(&mut line);
+        line.0.push('\n');
+        // Nobody could be told that standard output is closed but by standard error, where the event would not help either.
+        drop(self.0.make_writer().write_all(line.0.as_bytes()));
+    }
+}
+
+/// The one text field of an audit event.
+struct TextOf(String);
+
+impl Visit for TextOf {
+    fn record_str(&mut self, _: &Field, value: &str) {
+        self.0 = value.to_owned();
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
 }
 
 fn parse_filter(filter: &str) -> Result<EnvFilter, TelemetryError> {
@@ -132,6 +182,25 @@ mod tests {
         assert_eq!(logged(Format::Text, "info").lines().count(), 1);
         assert_eq!(logged(Format::Text, "warn,stint=debug").lines().count(), 2);
         assert_eq!(logged(Format::Text, "off"), "");
+    }
+
+    #[rstest::rstest]
+    fn an_audit_line_is_told_once_as_it_is_whatever_the_logs_are_set_to(
+        #[values(Format::Json, Format::Text)] format: Format,
+        #[values("off", "error", "info", "stint=trace,off")] filter: &str,
+    ) {
+        let (logs, told) = (Lines::default(), Lines::default());
+        let (to_logs, to_audit) = (logs.clone(), told.clone());
+        let subscriber = subscriber(format, filter, move || to_logs.clone())
+            .unwrap()
+            .with(audit_layer(move || to_audit.clone()));
+        tracing::subscriber::with_default(subscriber, || {
+            audit(r#"{"grantId":"u-1"}"#);
+            tracing::info!(target: "stint::app", "started");
+        });
+        let text = |lines: Lines| String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text(told), "{\"grantId\":\"u-1\"}\n");
+        assert!(!text(logs).contains("u-1"));
     }
 
     #[test]

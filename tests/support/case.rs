@@ -92,6 +92,7 @@ pub fn facts() -> Facts {
         until: UntilFacts::NotReferenced,
         workload: WorkloadFacts::NotReferenced,
         live: None,
+        promised_end: None,
         ended: None,
     }
 }

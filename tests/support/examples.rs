@@ -269,6 +269,7 @@ fn facts(policy: Policy) -> Facts {
         until: UntilFacts::NotReferenced,
         workload: WorkloadFacts::NotReferenced,
         live: None,
+        promised_end: None,
         ended: None,
     }
 }

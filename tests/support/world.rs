@@ -47,6 +47,8 @@ pub struct World {
 pub struct Operator {
     /// Its webhook's handler.
     pub admission: Admission,
+    /// Its metrics.
+    pub metrics: Arc<Metrics>,
     _tasks: Tasks,
     readiness: Readiness,
 }
@@ -97,10 +99,13 @@ impl World {
 
     /// Starts an operator, as a process of its own would.
     pub fn operator(&self) -> Operator {
+        self.operator_as("system:serviceaccount:stint-system:stint")
+    }
+
+    /// The same under a user name of its own, by which faults can tell two of them apart.
+    pub fn operator_as(&self, user: &str) -> Operator {
         let clock: Arc<dyn Clock> = Arc::new(VirtualClock(self.api.clone()));
-        let client = self
-            .api
-            .client_as("system:serviceaccount:stint-system:stint", &[]);
+        let client = self.api.client_as(user, &[]);
         let readiness = Readiness::new();
         let metrics = Arc::new(Metrics::new());
         let granting = Granting {
@@ -127,6 +132,7 @@ impl World {
         );
         Operator {
             admission,
+            metrics,
             _tasks: tasks,
             readiness,
         }

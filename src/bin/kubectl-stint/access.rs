@@ -339,6 +339,7 @@ fn facts(grant: &Grant, world: &World, now: Timestamp) -> Facts {
             None => WorkloadFacts::NotReferenced,
         },
         live: None,
+        promised_end: None,
         ended: None,
     }
 }
