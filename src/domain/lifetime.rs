@@ -44,7 +44,7 @@ pub(crate) fn may_begin_twice(grant: &Grant, approved_by_people: bool) -> bool {
         true => window::MAX_APPROVAL,
         false => window::PENDING,
     };
-    let short = matches!(grant.end(), End::After(length) if length <= wait);
+    let short = matches!(grant.end(), End::After(length) if length < wait);
     short && *grant.place() != Place::Cluster
 }
 
