@@ -11,6 +11,7 @@ use crate::config::{Cli, Command, LogFormat, RunArgs};
 use crate::controller::expiry::Expiry;
 use crate::controller::reconcile::Context;
 use crate::controller::seats::Seats;
+use crate::controller::switched::Switched;
 use crate::controller::{Controller, policies};
 use crate::domain::receipt::Keys;
 use crate::ops::admin::{self, Admin};
@@ -263,6 +264,7 @@ pub fn core(
     };
     let (stores, watches) = watches::start(client, granting.ceiling_role, &listener, gate, metrics);
     let keys = Arc::new(RwLock::new(None));
+    let switched = Arc::new(Switched::default());
     let context = Context {
         client: client.clone(),
         clock: Arc::clone(clock),
@@ -274,6 +276,7 @@ pub fn core(
         cluster_grants: granting.cluster_grants,
         keys: Arc::clone(&keys),
         seats: Arc::new(Seats::default()),
+        switched: Arc::clone(&switched),
         events: Events::new(client.clone()),
         metrics: Arc::clone(metrics),
     };
@@ -283,6 +286,7 @@ pub fn core(
         expiry: Arc::new(Expiry::new(
             client.clone(),
             Arc::clone(clock),
+            switched,
             Arc::clone(metrics),
         )),
         stores,

@@ -16,7 +16,8 @@ use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::core::{DeserializeGuard, PartialObjectMeta, Resource, ResourceExt};
 use kube::runtime::reflector::{ObjectRef, Store};
-use std::collections::{BTreeMap, HashSet};
+use kube::runtime::watcher::Event;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// A WorkloadAccess as read from the cluster: one that does not decode must not stop the watch, and must not stay
@@ -111,6 +112,32 @@ pub type CompiledPolicy = Result<Arc<Policy>, Vec<Violation>>;
 pub(super) struct Policies {
     pub(super) now: BTreeMap<String, CompiledPolicy>,
     pub(super) listing: BTreeMap<String, CompiledPolicy>,
+    suspended: BTreeSet<String>,
+    listing_suspended: BTreeSet<String>,
+}
+
+impl Policies {
+    /// Follows the kill switches, which work also on a policy that cannot be compiled.
+    pub(super) fn follow_switch(&mut self, event: &Event<DeserializeGuard<AccessPolicy>>) {
+        let is_on = |object: &DeserializeGuard<AccessPolicy>| {
+            let policy = object.0.as_ref();
+            policy.is_ok_and(|policy| policy.spec.suspended == Some(true))
+        };
+        match event {
+            Event::Init => self.listing_suspended.clear(),
+            Event::InitApply(object) if is_on(object) => {
+                self.listing_suspended.insert(object.name_any());
+            }
+            Event::InitApply(_) => {}
+            Event::InitDone => self.suspended = std::mem::take(&mut self.listing_suspended),
+            Event::Apply(object) if is_on(object) => {
+                self.suspended.insert(object.name_any());
+            }
+            Event::Apply(object) | Event::Delete(object) => {
+                self.suspended.remove(&object.name_any());
+            }
+        }
+    }
 }
 
 /// The ceiling, if its ClusterRole exists; replaced by a new list only when that is whole.
@@ -136,6 +163,12 @@ impl Stores {
             .filter_map(|p| p.as_ref().ok().cloned());
         let broken = policies.now.values().filter(|p| p.is_err()).count();
         (usable.collect(), broken)
+    }
+
+    /// Whether the kill switch of this policy is on.
+    pub fn suspended(&self, policy: &str) -> bool {
+        let policies = self.policies.read().unwrap_or_else(PoisonError::into_inner);
+        policies.suspended.contains(policy)
     }
 
     /// What Stint may hand out, if the ClusterRole that says so exists.

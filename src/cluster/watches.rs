@@ -217,6 +217,10 @@ where
 fn on_policy(to: &To) -> On<DeserializeGuard<AccessPolicy>> {
     let to = to.clone();
     Box::new(move |event| {
+        let policies = &to.stores.policies;
+        let mut policies = policies.write().unwrap_or_else(PoisonError::into_inner);
+        policies.follow_switch(event);
+        drop(policies);
         let compiled = match event {
             Event::Apply(object) | Event::InitApply(object) => Some(compile_policy(object)),
             Event::Init | Event::InitDone | Event::Delete(_) => None,

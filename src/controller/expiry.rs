@@ -7,6 +7,7 @@
 use crate::clock::Clock;
 use crate::cluster::stores::Binding;
 use crate::cluster::{ApiError, apply};
+use crate::controller::switched::Switched;
 use crate::ops::metrics::Metrics;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -33,6 +34,8 @@ pub enum Cause {
     Orphaned,
     /// Its account is gone or another by now.
     Identity,
+    /// The policy that it names was suspended.
+    Suspended,
 }
 
 impl Cause {
@@ -41,6 +44,7 @@ impl Cause {
             Self::Deadline => "Expired",
             Self::Orphaned => "Deleted",
             Self::Identity => "IdentityChanged",
+            Self::Suspended => "Suspended",
         }
     }
 }
@@ -74,8 +78,13 @@ impl Queue {
         Some(entry)
     }
 
-    /// Brings entries forward to `now`, those for which `which` holds.
-    fn hasten(&mut self, now: Timestamp, cause: Cause, which: impl Fn(&Binding) -> bool) {
+    /// Brings entries forward to `now`, those for which `which` holds, and returns them.
+    fn hasten(
+        &mut self,
+        now: Timestamp,
+        cause: Cause,
+        which: impl Fn(&Binding) -> bool,
+    ) -> Vec<Binding> {
         let hit = |(_, e): &(&String, &Entry)| e.cause == Cause::Deadline && which(&e.binding);
         let uids: Vec<String> = self
             .entries
@@ -83,8 +92,10 @@ impl Queue {
             .filter(hit)
             .map(|(uid, _)| uid.clone())
             .collect();
+        let mut hastened = Vec::new();
         for uid in uids {
             if let Some(entry) = self.remove(&uid) {
+                hastened.push(entry.binding.clone());
                 self.set(Entry {
                     due: now.min(entry.due),
                     cause,
@@ -92,6 +103,7 @@ impl Queue {
                 });
             }
         }
+        hastened
     }
 
     /// Up to `room` due bindings that are not being deleted already.
@@ -116,24 +128,36 @@ pub struct Expiry {
     wake: Notify,
     client: Client,
     clock: Arc<dyn Clock>,
+    switched: Arc<Switched>,
     metrics: Arc<Metrics>,
 }
 
 impl Expiry {
     /// An empty queue.
-    pub fn new(client: Client, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        client: Client,
+        clock: Arc<dyn Clock>,
+        switched: Arc<Switched>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             queue: Mutex::default(),
             wake: Notify::new(),
             client,
             clock,
+            switched,
             metrics,
         }
     }
 
-    /// Takes note of a binding. One that does not say when it ends is due now.
+    /// Takes note of a binding. One that does not say when it ends is due now, and so is a new one of a grant that a kill
+    /// switch ended.
     pub fn watch(&self, binding: Binding) {
-        let due = binding.not_after.unwrap_or(Timestamp::UNIX_EPOCH);
+        let end = binding.not_after.unwrap_or(Timestamp::UNIX_EPOCH);
+        let (due, cause) = match self.switched.policy(&binding.grant) {
+            Some(_) => (end.min(self.clock.now()), Cause::Suspended),
+            None => (end, Cause::Deadline),
+        };
         self.change(|queue| {
             let known = queue.entries.get(&binding.uid);
             if known.is_some_and(|e| e.binding == binding) {
@@ -142,7 +166,7 @@ impl Expiry {
             queue.set(Entry {
                 binding,
                 due,
-                cause: Cause::Deadline,
+                cause,
                 failures: 0,
             });
         });
@@ -159,7 +183,22 @@ impl Expiry {
     /// Revokes at once every binding for which `which` holds.
     pub fn revoke(&self, cause: Cause, which: impl Fn(&Binding) -> bool) {
         let now = self.clock.now();
-        self.change(|queue| queue.hasten(now, cause, which));
+        self.change(|queue| drop(queue.hasten(now, cause, which)));
+    }
+
+    /// Kill switch: revokes at once every binding that names one of these policies. From now on their grants are over, also
+    /// if the suspension is lifted before their requests say so.
+    pub fn suspend(&self, is_suspended: impl Fn(&str) -> bool) {
+        let now = self.clock.now();
+        // What is past its end anyway was not ended by the switch.
+        let lasts = |b: &Binding| b.not_after.is_some_and(|end| end > now);
+        let named = |b: &Binding| b.policy.as_deref().is_some_and(&is_suspended);
+        self.change(|queue| {
+            for binding in queue.hasten(now, Cause::Suspended, |b| lasts(b) && named(b)) {
+                let policy = binding.policy.unwrap_or_default();
+                self.switched.remember(&binding.grant, &policy);
+            }
+        });
     }
 
     /// Drops what is not in `live`: the outcome of a whole new list.

@@ -5,6 +5,7 @@ pub mod expiry;
 pub mod policies;
 pub mod reconcile;
 pub mod seats;
+pub mod switched;
 
 use crate::cluster::standing::Touched;
 use crate::cluster::stores::{AccessRef, Binding, Change, Presence, Stores};
@@ -107,9 +108,16 @@ async fn dispatch(
             match change {
                 Change::Everything => everything = true,
                 Change::Touched(more) => touched.extend(more),
-                Change::Policy(object, compiled) => drop(reporter.send((object, compiled))),
+                Change::Policy(object, compiled) => {
+                    let name = object.name_any();
+                    if object.spec.suspended == Some(true) {
+                        expiry.suspend(|policy| policy == name);
+                    }
+                    drop(reporter.send((object, compiled)));
+                }
                 Change::Binding(binding, Presence::Present) => {
                     expiry.watch(binding.clone());
+                    suspend(stores, expiry, binding.policy.as_deref());
                     confirm(&binding, stores, expiry, context).await;
                 }
                 Change::Access(key) => look_at(vec![key]),
@@ -134,6 +142,7 @@ fn react(change: Change, expiry: &Expiry, context: &Context) -> Option<Touched> 
         Change::AccessDeleted(uid) => {
             expiry.revoke(Cause::Orphaned, |b| b.grant == uid);
             context.seats.forget(&uid);
+            context.switched.forget(&uid);
             None
         }
         Change::Account(key, uid) => {
@@ -160,15 +169,33 @@ fn react(change: Change, expiry: &Expiry, context: &Context) -> Option<Touched> 
     }
 }
 
+/// Ends what names one of these policies that is suspended.
+fn suspend<'a>(stores: &Stores, expiry: &Expiry, policies: impl IntoIterator<Item = &'a str>) {
+    for name in policies {
+        if stores.suspended(name) {
+            expiry.suspend(|policy| policy == name);
+        }
+    }
+}
+
 /// Brings the deadline queue in line with whole lists: forgets what went unseen, and revokes bindings whose request or
-/// account went unseen.
+/// account went unseen, or whose policy was suspended unseen.
 async fn resync(stores: &Stores, expiry: &Expiry, context: &Context) {
     let bindings = stores.bindings();
     let live: HashSet<String> = bindings.iter().map(|b| b.uid.clone()).collect();
     expiry.retain(&live);
-    context.seats.retain(&stores.access_uids());
-    for binding in bindings {
+    let known = stores.access_uids();
+    context.seats.retain(&known);
+    context.switched.retain(&known);
+    for binding in &bindings {
         expiry.watch(binding.clone());
+    }
+    let policies: BTreeSet<&str> = bindings
+        .iter()
+        .filter_map(|b| b.policy.as_deref())
+        .collect();
+    suspend(stores, expiry, policies);
+    for binding in bindings {
         confirm(&binding, stores, expiry, context).await;
     }
 }

@@ -9,9 +9,11 @@ use crate::cluster::stores::AccessRef;
 use crate::cluster::{apply, status as status_writer};
 use crate::controller::error::Error;
 use crate::controller::seats::Seats;
+use crate::controller::switched::Switched;
 use crate::domain::admit;
 use crate::domain::grant::Grant;
 use crate::domain::judge::{Approved, NotYet, Verdict};
+use crate::domain::lifetime;
 use crate::domain::plan::{self, Observed, Plan};
 use crate::domain::receipt::{Claims, Keys};
 use crate::domain::request::{Access, AccessRequest, Place};
@@ -42,6 +44,8 @@ pub struct Context {
     pub keys: Arc<RwLock<Option<Keys>>>,
     /// Places per account.
     pub seats: Arc<Seats>,
+    /// What kill switches ended.
+    pub switched: Arc<Switched>,
     /// Events.
     pub events: Events,
     /// Metrics.
@@ -72,6 +76,7 @@ pub async fn reconcile(
         ),
         Err(violations) => (turned_away(&object, &observed, violations), None),
     };
+    let verdict = unless_switched_off(verdict, &object, &uid, &ctx);
     let pass = Pass {
         object: &object,
         observed: &observed,
@@ -192,6 +197,23 @@ async fn verdict(
     Ok(ctx.seats.judge(grant, &mut facts, &others, now))
 }
 
+/// A grant that a kill switch ended is over for that reason, however the world looks by now.
+fn unless_switched_off(verdict: Verdict, object: &Access, uid: &str, ctx: &Context) -> Verdict {
+    let told = object.view().status.and_then(|s| s.end_reason);
+    let deleted = object.view().meta.deletion_timestamp.is_some();
+    let Some(policy) = ctx.switched.policy(uid).filter(|_| !deleted) else {
+        return verdict;
+    };
+    ctx.seats.forget(uid);
+    if told.is_some() {
+        return verdict;
+    }
+    Verdict::Over {
+        reason: EndReason::Suspended,
+        why: lifetime::was_suspended(&policy),
+    }
+}
+
 /// A request that does not pass the guard: never granted, and over if it was granted before.
 fn turned_away(object: &Access, observed: &Observed, wrong: Vec<Violation>) -> Verdict {
     let view = object.view();
@@ -274,6 +296,8 @@ impl Pass<'_> {
             self.report(&Outcome::Ended(reason, why)).await?;
         }
         self.take_away(after_status).await?;
+        let uid = self.object.view().meta.uid.as_deref();
+        self.ctx.switched.forget(uid.unwrap_or_default());
         Ok(Action::await_change())
     }
 

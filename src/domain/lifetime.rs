@@ -26,6 +26,11 @@ pub(crate) fn not_after(grant: &Grant, facts: &Facts, now: Timestamp) -> Timesta
     }
 }
 
+/// Why a grant under a suspended policy is over.
+pub fn was_suspended(policy: &str) -> String {
+    format!("policy '{policy}' was suspended")
+}
+
 /// Until when a request may wait to become active.
 fn pending_until(grant: &Grant, facts: &Facts) -> Timestamp {
     let from = grant
@@ -74,8 +79,7 @@ pub(crate) fn over(
     let suspended =
         |(policy, _): &(Arc<Policy>, bool)| policy.name() == live.policy && policy.suspended();
     if facts.policies.iter().any(suspended) {
-        let why = format!("policy '{}' was suspended", live.policy);
-        return end(EndReason::Suspended, &why);
+        return end(EndReason::Suspended, &was_suspended(&live.policy));
     }
     let admitted_by = |(policy, _): &&(Arc<Policy>, bool)| policy.name() == live.policy;
     if source::changed(facts)

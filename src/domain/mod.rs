@@ -11,7 +11,7 @@ pub mod facts;
 pub mod grant;
 pub mod hygiene;
 pub mod judge;
-mod lifetime;
+pub mod lifetime;
 pub mod patterns;
 pub mod plan;
 pub mod policy;
