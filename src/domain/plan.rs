@@ -168,13 +168,17 @@ fn recorded(meta: &ObjectMeta) -> Option<Live> {
     })
 }
 
-/// A grant whose record is gone or cannot be read is over.
+/// A grant whose record is gone or cannot be read is over. For why, the status is heard.
 fn unreadable(status: &WorkloadAccessStatus) -> Live {
     Live {
         since: Timestamp::UNIX_EPOCH,
         not_after: status.not_after.as_ref().map_or(Timestamp::MAX, |t| t.0),
         account_uid: String::new(),
-        policy: String::new(),
+        policy: status
+            .policy
+            .as_ref()
+            .map(|p| p.name.clone())
+            .unwrap_or_default(),
         rules_hash: String::new(),
         held_since: Timestamp::UNIX_EPOCH,
         source: None,
