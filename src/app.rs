@@ -9,6 +9,7 @@ use crate::cluster::stores::{Change, Listener, Stores};
 use crate::cluster::{client, keys, watches};
 use crate::config::{Cli, Command, LogFormat, RunArgs};
 use crate::controller::expiry::Expiry;
+use crate::controller::proof::Proofs;
 use crate::controller::reconcile::Context;
 use crate::controller::seats::Seats;
 use crate::controller::switched::Switched;
@@ -277,6 +278,7 @@ pub fn core(
         keys: Arc::clone(&keys),
         seats: Arc::new(Seats::default()),
         switched: Arc::clone(&switched),
+        proofs: Proofs::default(),
         events: Events::new(client.clone()),
         metrics: Arc::clone(metrics),
     };

@@ -308,7 +308,8 @@ pub struct WorkloadAccessStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// `Ready`, `Accepted`, `Active`; `Stalled` and `Reconciling` only while true, `Backstop` only while it is missing.
+    /// `Ready`, `Accepted`, `Active`; `Stalled` and `Reconciling` only while true, `Backstop` only while it is missing;
+    /// `Verified` once it was asked whether an ended grant really gives nothing any more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

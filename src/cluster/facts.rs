@@ -148,6 +148,11 @@ impl FactReader {
             .collect()
     }
 
+    /// Some of the bindings that name the account in the place, beside those of the grant `except`.
+    pub fn bindings_of(&self, account: &Account, place: &Place, except: &str) -> Vec<String> {
+        self.stores.bindings_of(account, place, except)
+    }
+
     /// The bindings of other grants of the account.
     pub fn others(&self, grant: &Grant, now: Timestamp) -> Vec<Binding> {
         self.stores

@@ -187,6 +187,12 @@ impl Stores {
         standing.held(account, place, except)
     }
 
+    /// Some of the bindings that name the account in the place, beside those of the grant `except`.
+    pub fn bindings_of(&self, account: &Account, place: &Place, except: &str) -> Vec<String> {
+        let standing = self.standing.read().unwrap_or_else(PoisonError::into_inner);
+        standing.bindings_of(account, place, except)
+    }
+
     /// The requests that a change concerns, of those that have not ended.
     pub fn concerned(&self, touched: &Touched) -> Vec<AccessRef> {
         self.in_both_indexes(|index| index.concerned(touched))

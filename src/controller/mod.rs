@@ -3,6 +3,7 @@
 pub mod error;
 pub mod expiry;
 pub mod policies;
+pub mod proof;
 pub mod reconcile;
 pub mod seats;
 pub mod switched;
@@ -143,6 +144,7 @@ fn react(change: Change, expiry: &Expiry, context: &Context) -> Option<Touched> 
             expiry.revoke(Cause::Orphaned, |b| b.grant == uid);
             context.seats.forget(&uid);
             context.switched.forget(&uid);
+            context.proofs.forget(&uid);
             None
         }
         Change::Account(key, uid) => {
@@ -187,6 +189,7 @@ async fn resync(stores: &Stores, expiry: &Expiry, context: &Context) {
     let known = stores.access_uids();
     context.seats.retain(&known);
     context.switched.retain(&known);
+    context.proofs.retain(&known);
     for binding in &bindings {
         expiry.watch(binding.clone());
     }

@@ -8,6 +8,7 @@ use crate::cluster::facts::{Asked, FactReader};
 use crate::cluster::stores::AccessRef;
 use crate::cluster::{apply, status as status_writer};
 use crate::controller::error::Error;
+use crate::controller::proof::{self, Progress, Proofs};
 use crate::controller::seats::Seats;
 use crate::controller::switched::Switched;
 use crate::domain::admit;
@@ -18,6 +19,7 @@ use crate::domain::plan::{self, Observed, Plan};
 use crate::domain::receipt::{Claims, Keys};
 use crate::domain::request::{Access, AccessRequest, Place};
 use crate::domain::status::{self, Outcome};
+use crate::domain::verification::{self, Proof};
 use crate::domain::violation::{Problem, Violation};
 use crate::ops::metrics::Metrics;
 use jiff::Timestamp;
@@ -46,6 +48,8 @@ pub struct Context {
     pub seats: Arc<Seats>,
     /// What kill switches ended.
     pub switched: Arc<Switched>,
+    /// What the authorizer has not answered yet.
+    pub proofs: Proofs,
     /// Events.
     pub events: Events,
     /// Metrics.
@@ -290,15 +294,38 @@ impl Pass<'_> {
             self.take_away(plan).await?;
             self.ctx.metrics.revoked(reason.as_str());
         }
-        // Written once: what an ended grant says about its end stays as it was.
-        let told = self.object.view().status.and_then(|s| s.end_reason);
-        if reason != EndReason::Deleted && told.is_none() {
-            self.report(&Outcome::Ended(reason, why)).await?;
-        }
+        let next = match reason {
+            EndReason::Deleted => Action::await_change(),
+            _ => self.tell_end(reason, why).await?,
+        };
         self.take_away(after_status).await?;
         let uid = self.object.view().meta.uid.as_deref();
         self.ctx.switched.forget(uid.unwrap_or_default());
-        Ok(Action::await_change())
+        Ok(next)
+    }
+
+    /// Says that it is over, and what became of the access; in one write if the authorizer answers at once. Each is written
+    /// once: what an ended grant says about its end stays as it was.
+    async fn tell_end(&self, reason: EndReason, why: &str) -> Result<Action, Error> {
+        let now = self.ctx.clock.now();
+        let progress = proof::ask(self.ctx, self.object, self.observed, now).await;
+        let told = self.object.view().status.and_then(|s| s.end_reason);
+        let ended = Outcome::Ended(reason, why);
+        let outcome = told.is_none().then_some(&ended);
+        match progress {
+            Progress::Nothing => {
+                self.report_with(outcome, None).await?;
+                Ok(Action::await_change())
+            }
+            Progress::Settled(proof) => {
+                self.report_with(outcome, Some(&proof)).await?;
+                Ok(Action::await_change())
+            }
+            Progress::Open(again) => {
+                self.report_with(outcome, None).await?;
+                Ok(Action::requeue(again))
+            }
+        }
     }
 
     async fn take_away(&self, plan: Plan) -> Result<(), Error> {
@@ -308,11 +335,27 @@ impl Pass<'_> {
 
     /// Writes the status if it changed, and an Event if the request now stands elsewhere.
     async fn report(&self, outcome: &Outcome<'_>) -> Result<(), Error> {
+        self.report_with(Some(outcome), None).await
+    }
+
+    /// The same, with or without an outcome, and with what is proven about an ended grant.
+    async fn report_with(
+        &self,
+        outcome: Option<&Outcome<'_>>,
+        proof: Option<&Proof>,
+    ) -> Result<(), Error> {
         let view = self.object.view();
         let old = view.status.cloned().unwrap_or_default();
         let generation = view.meta.generation;
         let by = self.requested_by.as_deref();
-        let new = status::next(&old, generation, by, outcome, self.now);
+        let mut new = match outcome {
+            Some(outcome) => status::next(&old, generation, by, outcome, self.now),
+            None => old.clone(),
+        };
+        if let Some(proof) = proof {
+            let account = verification::account(&view);
+            new = status::verified(new, generation, proof, &account, self.now);
+        }
         let wrote = status_writer::write(&self.ctx.client, self.object, &new).await;
         match wrote {
             Ok(true) => {}
@@ -321,11 +364,11 @@ impl Pass<'_> {
             Err(error) if error.is_not_found() => return Ok(()),
             Err(error) => return Err(Error::Status(error)),
         }
-        if let Some((warning, reason, note)) = status::event(&old, &new, outcome) {
-            self.ctx
-                .events
-                .publish(self.object, warning, reason, &note)
-                .await;
+        let transition = outcome.and_then(|outcome| status::event(&old, &new, outcome));
+        let residue = proof.and_then(|proof| status::residue_event(&new, proof));
+        for (warning, reason, note) in transition.into_iter().chain(residue) {
+            let events = &self.ctx.events;
+            events.publish(self.object, warning, reason, &note).await;
         }
         Ok(())
     }

@@ -23,5 +23,6 @@ pub mod rules;
 pub mod served;
 mod source;
 pub mod status;
+pub mod verification;
 pub mod violation;
 pub mod window;
