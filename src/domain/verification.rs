@@ -318,7 +318,11 @@ mod tests {
 
     #[test]
     fn of_a_large_grant_a_bounded_sample_of_every_rule_is_asked_always_the_same() {
-        let rules = [rule(4, 5, 50), rule(1, 1, 1), rule(2, 3, 0)];
+        let one = Rule {
+            api_groups: vec!["batch".into()],
+            ..rule(1, 1, 1)
+        };
+        let rules = [rule(4, 5, 50), one, rule(2, 3, 0)];
         let sample = questions(&rules);
         assert_eq!((sample.asked.len(), sample.of), (MAX_QUESTIONS, 1007));
         assert_eq!(sample, questions(&rules));
@@ -331,7 +335,7 @@ mod tests {
             words("v", 4).iter().chain(&words("r", 5)).all(|w| with(w)),
             "{asked:?}"
         );
-        assert!(asked.contains(&"v0 r0.apps 'n0'".to_owned()));
+        assert!(asked.contains(&"v0 r0.batch 'n0'".to_owned()));
         assert!(asked.contains(&"v1 r2.apps".to_owned()), "{asked:?}");
     }
 
