@@ -284,6 +284,8 @@ pub enum EndReason {
     PolicyWithdrawn,
     /// The policy that admitted the grant was suspended.
     Suspended,
+    /// Somebody changed what Stint made for the grant, and it was not or could not be repaired.
+    Drifted,
 }
 
 impl EndReason {
@@ -296,6 +298,7 @@ impl EndReason {
             Self::IdentityChanged => "IdentityChanged",
             Self::PolicyWithdrawn => "PolicyWithdrawn",
             Self::Suspended => "Suspended",
+            Self::Drifted => "Drifted",
         }
     }
 }

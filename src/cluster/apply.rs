@@ -30,6 +30,7 @@ pub async fn grant(
         match step {
             Step::CreateJob(wanted) => job = Some(create(&writer.jobs, &*wanted).await?),
             Step::SetDeadline { uid, seconds } => writer.set_deadline(&uid, seconds).await?,
+            Step::RestoreJob { uid, patch } => writer.restore_job(&uid, *patch).await?,
             Step::CreateRole => {
                 let wanted = desired::role(approved, writer.owner(job_uid)?.as_deref());
                 writer.rbac.create_role(wanted).await?;
@@ -108,10 +109,12 @@ impl Writer {
     }
 
     async fn set_deadline(&self, uid: &str, seconds: i64) -> Result<(), ApiError> {
-        let patch = serde_json::json!({
-            "metadata": {"uid": uid},
-            "spec": {"activeDeadlineSeconds": seconds},
-        });
+        let patch = serde_json::json!({"spec": {"activeDeadlineSeconds": seconds}});
+        self.restore_job(uid, patch).await
+    }
+
+    async fn restore_job(&self, uid: &str, mut patch: serde_json::Value) -> Result<(), ApiError> {
+        patch["metadata"]["uid"] = uid.into();
         let params = PatchParams {
             field_manager: Some(MANAGER.into()),
             ..PatchParams::default()
@@ -127,6 +130,7 @@ impl Writer {
             Step::DeleteRole(uid) => self.rbac.delete_role(&self.name, &uid).await?,
             Step::CreateJob(_)
             | Step::SetDeadline { .. }
+            | Step::RestoreJob { .. }
             | Step::CreateRole
             | Step::ReplaceRole
             | Step::CreateBinding => return Err(ApiError::Incomplete("judgement for a write")),

@@ -12,6 +12,7 @@ use crate::domain::judge::is_cluster_namespace;
 use crate::domain::plan::Observed;
 use crate::domain::policy::{Labels, Policy};
 use crate::domain::receipt::Requester;
+use crate::domain::record;
 use crate::domain::request::{Access, AccessRequest, Place};
 use crate::domain::rules::{self, Rule};
 use crate::domain::served::Served;
@@ -70,6 +71,7 @@ impl FactReader {
     ) -> Result<Facts, ApiError> {
         let status = object.view().status.cloned().unwrap_or_default();
         let live = observed.live(grant.place(), &status);
+        let live = live.map(|live| record::checked(live, grant, observed, &object.view()));
         let namespace_labels = self.namespace_labels(grant.home()).await?;
         let (usable, broken_policies) = self.stores.policies();
         let (account, role, policies) = futures::try_join!(

@@ -10,6 +10,7 @@ pub mod discovery;
 pub mod events;
 pub mod facts;
 pub mod keys;
+mod made;
 mod rbac_watches;
 pub mod standing;
 pub mod status;

@@ -219,6 +219,16 @@ impl Stores {
         self.in_both_bindings(|bindings| bindings.others(account, grant, now))
     }
 
+    /// Name of the request that the binding of this name was made for, and with it all that shares the name.
+    pub(super) fn access_of(&self, place: &Place, name: &str) -> Option<String> {
+        let bindings = match place {
+            Place::Namespace(_) => &self.bindings,
+            Place::Cluster => &self.wide_bindings,
+        };
+        let bindings = bindings.read().unwrap_or_else(PoisonError::into_inner);
+        bindings.access_of(place, name)
+    }
+
     fn in_both_bindings(&self, ask: impl Fn(&Bindings) -> Vec<Binding>) -> Vec<Binding> {
         let both = [&self.bindings, &self.wide_bindings];
         let answers = both.map(|b| ask(&b.read().unwrap_or_else(PoisonError::into_inner)));

@@ -3,6 +3,7 @@
 use crate::api::names::{GRANT, MANAGED_BY, MANAGER, WORKLOAD_ACCESS};
 use crate::api::{AccessPolicy, ClusterWorkloadAccess, WorkloadAccess};
 use crate::cluster::access_index::AccessIndex;
+use crate::cluster::made::{self, noticed};
 use crate::cluster::rbac_watches::{on_binding, on_cluster_binding, on_cluster_role, on_role};
 use crate::cluster::standing::{Standing, Touched};
 use crate::cluster::stores::{AccessRef, Change, Listener, Stores, compile_policy};
@@ -63,7 +64,7 @@ pub fn start(
     let start = Start { client, metrics };
     let all = watcher::Config::default().page_size(500);
     let watch = |kind| (kind, all.clone(), ready(kind));
-    let made = ("jobs", all.clone().labels(GRANT), ready("jobs"));
+    let jobs = ("jobs", all.clone().labels(GRANT), ready("jobs"));
     let watches = vec![
         start.kept(
             watch("workloadaccesses"),
@@ -78,11 +79,31 @@ pub fn start(
         start.kept(watch("namespaces"), namespaces_writer, on_namespace(&to)),
         start.kept(watch("serviceaccounts"), accounts_writer, on_account(&to)),
         start.seen(watch("accesspolicies"), on_policy(&to)),
-        start.seen(watch("clusterroles"), on_cluster_role(&to, ceiling_role)),
-        start.seen(watch("clusterrolebindings"), on_cluster_binding(&to)),
-        start.seen(watch("roles"), on_role(&to)),
-        start.seen(watch("rolebindings"), on_binding(&to)),
-        start.seen(made, on_made::<PartialObjectMeta<Job>>(&to)),
+        start.seen(
+            watch("clusterroles"),
+            noticed(
+                &to,
+                made::of_cluster_role,
+                on_cluster_role(&to, ceiling_role),
+            ),
+        ),
+        start.seen(
+            watch("clusterrolebindings"),
+            noticed(&to, made::of_cluster_binding, on_cluster_binding(&to)),
+        ),
+        start.seen(watch("roles"), noticed(&to, made::of_role, on_role(&to))),
+        start.seen(
+            watch("rolebindings"),
+            noticed(&to, made::of_binding, on_binding(&to)),
+        ),
+        start.seen(
+            jobs,
+            noticed(
+                &to,
+                made::generation,
+                on_made::<PartialObjectMeta<Job>>(&to),
+            ),
+        ),
     ];
     (stores, watches)
 }
@@ -322,7 +343,7 @@ fn on_account(to: &To) -> On<PartialObjectMeta<ServiceAccount>> {
     })
 }
 
-/// Jobs are read anew when they matter; a deletion only says whose it was.
+/// Jobs are read anew when they matter; an event only says whose it was.
 fn on_made<K: Resource + 'static>(to: &To) -> On<K> {
     let to = to.clone();
     Box::new(move |event| {

@@ -1,5 +1,6 @@
 //! One pass over one request: guard, facts, judge, plan and apply, status.
 
+use crate::api::access_policy::OnDrift;
 use crate::api::names;
 use crate::api::workload_access::EndReason;
 use crate::clock::Clock;
@@ -12,6 +13,7 @@ use crate::controller::proof::{self, Progress, Proofs};
 use crate::controller::seats::Seats;
 use crate::controller::switched::Switched;
 use crate::domain::admit;
+use crate::domain::drift::{self, Drift};
 use crate::domain::grant::Grant;
 use crate::domain::judge::{Approved, NotYet, Verdict};
 use crate::domain::lifetime;
@@ -31,6 +33,20 @@ use std::time::Duration;
 
 /// Longest wait before a scheduled or waiting request is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// Longest time for which a live grant is left alone: what somebody changed shows then, even if its event was lost.
+const SWEEP: Duration = Duration::from_secs(30 * 60);
+/// Up to so many seconds earlier, so that not every grant is looked at in the same moment.
+const SPREAD: u64 = 300;
+/// A deadline that was put right is looked at once more: a Job that was suspended begins to count anew.
+const AFTER_REPAIR: Duration = Duration::from_secs(5);
+
+/// When a live grant is looked at again if nothing happens, always the same for one grant.
+fn sweep(uid: &str) -> Duration {
+    let number = uid.bytes().fold(0_u64, |sum, byte| {
+        sum.wrapping_mul(31).wrapping_add(byte.into())
+    });
+    SWEEP - Duration::from_secs(number % SPREAD)
+}
 
 /// What every pass needs.
 pub struct Context {
@@ -265,6 +281,17 @@ impl Pass<'_> {
     }
 
     async fn grant(&self, approved: Box<Approved>) -> Result<Action, Error> {
+        let view = self.object.view();
+        let drifts = drift::found(&approved, self.observed, view.status, view.meta.generation);
+        self.tell_drift(&drifts).await;
+        let bound = drifts.iter().any(Drift::is_of_binding);
+        if bound && approved.on_drift() == OnDrift::Revoke {
+            let why = format!(
+                "somebody changed what Stint made: {}",
+                drift::words(&drifts)
+            );
+            return self.end_drifted(&approved, &why).await;
+        }
         let plan = plan::grant(&approved, self.observed, self.ctx.clock.now());
         match apply::grant(&self.ctx.client, plan, &approved, self.observed).await {
             Ok(applied) => {
@@ -272,7 +299,11 @@ impl Pass<'_> {
                 // The deadline queue ends it on time; this look writes the end down even if an event is lost.
                 let left = approved.not_after().duration_since(self.ctx.clock.now());
                 let left = Duration::try_from(left).unwrap_or(Duration::ZERO);
-                Ok(Action::requeue(left + Duration::from_secs(1)))
+                let look = match drifts.iter().any(Drift::is_of_deadline) {
+                    true => AFTER_REPAIR,
+                    false => sweep(approved.grant().uid()),
+                };
+                Ok(Action::requeue(look.min(left + Duration::from_secs(1))))
             }
             Err(error) => {
                 self.ctx.seats.leave(approved.grant());
@@ -280,11 +311,35 @@ impl Pass<'_> {
                     return Err(Error::Apply(error));
                 }
                 self.ctx.metrics.error(error.category());
+                if !drifts.is_empty() {
+                    let what = drift::words(&drifts);
+                    let why = format!(
+                        "somebody changed what Stint made, and it could not be repaired: {what}: {error}"
+                    );
+                    return self.end_drifted(&approved, &why).await;
+                }
                 self.report(&Outcome::ApplyRefused(&error.to_string()))
                     .await?;
                 Ok(Action::requeue(LOOK_AGAIN))
             }
         }
+    }
+
+    /// Warns of what somebody changed.
+    async fn tell_drift(&self, drifts: &[Drift]) {
+        if drifts.is_empty() {
+            return;
+        }
+        drifts.iter().for_each(|d| self.ctx.metrics.drifted(d.kind));
+        let note = format!("somebody changed {}", drift::words(drifts));
+        tracing::warn!(name = self.object.view().meta.name, note);
+        let events = &self.ctx.events;
+        events.publish(self.object, true, "Drifted", &note).await;
+    }
+
+    async fn end_drifted(&self, approved: &Approved, why: &str) -> Result<Action, Error> {
+        self.ctx.seats.leave(approved.grant());
+        self.end(EndReason::Drifted, why).await
     }
 
     async fn end(&self, reason: EndReason, why: &str) -> Result<Action, Error> {

@@ -1,5 +1,6 @@
 //! The one judgement. Webhook, controller and tools call [`judge`]; only it can make an [`Approved`].
 
+use crate::api::access_policy::OnDrift;
 use crate::api::workload_access::{EndReason, PolicyStamp, Risk, SourceStamp};
 use crate::domain::admit::{Ask, Combined};
 use crate::domain::catalogue::{self, Disposition, Finding, Scope};
@@ -16,7 +17,7 @@ use crate::domain::source;
 use crate::domain::violation::{Problem, Violation, render_lines};
 use jiff::Timestamp;
 use std::borrow::Cow;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// The judgement.
 #[derive(Debug)]
@@ -60,6 +61,7 @@ pub struct Approved {
     canonical: OnceLock<(Vec<Rule>, String)>,
     not_after: Timestamp,
     policy: PolicyStamp,
+    on_drift: OnDrift,
     requested_by: String,
     held_since: Timestamp,
     source: Option<SourceStamp>,
@@ -106,6 +108,10 @@ impl Approved {
     /// The policy that admits it.
     pub fn policy(&self) -> &PolicyStamp {
         &self.policy
+    }
+    /// What its policy wants done when somebody changed its binding.
+    pub fn on_drift(&self) -> OnDrift {
+        self.on_drift
     }
     /// User name of the requester.
     pub fn requested_by(&self) -> &str {
@@ -213,6 +219,7 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
         canonical: OnceLock::new(),
         not_after,
         policy: policy.stamp().clone(),
+        on_drift: policy.on_drift(),
         requested_by: facts.requester.username.clone(),
         held_since: lifetime::held_since(grant, facts, policy, now),
         source: source::stamp(grant, facts),
@@ -413,10 +420,15 @@ fn admitting_policy<'a>(
         held_since: lifetime::held_since(grant, facts, policy, question.now),
         ..ask
     };
-    // Before anything is written about those that refuse.
+    // Before anything is written about those that refuse. A live grant stays with its policy while that admits it: a kill
+    // switch must not miss it because another policy would do as well.
+    let recorded = facts.live.as_ref().map(|live| live.policy.as_str());
+    let own = |(policy, _): &&(Arc<Policy>, bool)| Some(policy.name()) == recorded;
     let admitting = facts
         .policies
         .iter()
+        .filter(own)
+        .chain(&facts.policies)
         .find(|(policy, may_use)| *may_use && policy.admits(&of(policy)));
     if let Some((policy, _)) = admitting {
         return Ok(policy);

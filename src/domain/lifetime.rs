@@ -66,6 +66,10 @@ pub(crate) fn over(
         let text = format!("was not activated by {until}; create another {kind}");
         return (now >= until).then_some((EndReason::Expired, text));
     };
+    if live.doubtful {
+        let why = "somebody changed the record of the grant, and who has what can no longer be told from it";
+        return end(EndReason::Drifted, why);
+    }
     match &facts.account {
         None => return end(EndReason::IdentityChanged, "the ServiceAccount was deleted"),
         Some(account) if !live.account_uid.is_empty() && account.uid != live.account_uid => {

@@ -4,6 +4,7 @@
 use crate::api::names;
 use crate::api::workload_access::{ObjectStamp, WorkloadAccessStatus};
 use crate::domain::desired;
+use crate::domain::drift;
 use crate::domain::facts::Live;
 use crate::domain::judge::Approved;
 use crate::domain::request::{AccessRequest, Place};
@@ -36,6 +37,13 @@ pub enum Step {
         uid: String,
         /// Seconds from the Job's start.
         seconds: i64,
+    },
+    /// Put what somebody changed about the Job with this UID back, but for the deadline.
+    RestoreJob {
+        /// UID of the Job.
+        uid: String,
+        /// A merge patch.
+        patch: Box<serde_json::Value>,
     },
     /// Create the Role; the UID of a Job that owns it is known once that exists.
     CreateRole,
@@ -165,6 +173,7 @@ fn recorded(meta: &ObjectMeta) -> Option<Live> {
         },
         namespaced_only: annotations.contains_key(names::NAMESPACED_ONLY),
         taken_away: false,
+        doubtful: false,
     })
 }
 
@@ -184,6 +193,7 @@ fn unreadable(status: &WorkloadAccessStatus) -> Live {
         source: None,
         namespaced_only: false,
         taken_away: true,
+        doubtful: false,
     }
 }
 
@@ -192,27 +202,29 @@ pub fn grant(approved: &Approved, observed: &Observed, now: Timestamp) -> Plan {
     let mut steps = Vec::new();
     let place = approved.grant().place();
     let job_uid = observed.job.as_ref().and_then(|job| job.uid());
+    let wanted = desired::role_binding(approved, job_uid.as_deref());
+    let binding = observed.binding.as_ref();
+    let standing = binding.filter(|binding| same_binding(binding, &wanted));
+    // Whoever was let in goes first: what follows may fail.
+    if let (Some(other), None) = (binding, standing) {
+        steps.push(Step::DeleteBinding(other.uid().unwrap_or_default()));
+    }
     match (&observed.job, place) {
         (_, Place::Cluster) => {}
         (None, _) => steps.push(Step::CreateJob(Box::new(desired::job(approved, now)))),
-        (Some(job), _) => steps.extend(set_deadline(approved, job)),
+        (Some(job), _) => {
+            steps.extend(restore_job(approved, job));
+            steps.extend(set_deadline(approved, job));
+        }
     }
     let wanted = desired::role(approved, job_uid.as_deref());
     match &observed.role {
         None => steps.push(Step::CreateRole),
-        Some(role) if !desired::same_rules(role, approved) || !same_owner(role, &wanted) => {
-            steps.push(Step::ReplaceRole);
-        }
+        Some(role) if !same_role(role, &wanted, approved) => steps.push(Step::ReplaceRole),
         Some(_) => {}
     }
-    let wanted = desired::role_binding(approved, job_uid.as_deref());
-    match &observed.binding {
-        None => steps.push(Step::CreateBinding),
-        Some(binding) if !same_binding(binding, &wanted) => {
-            steps.push(Step::DeleteBinding(binding.uid().unwrap_or_default()));
-            steps.push(Step::CreateBinding);
-        }
-        Some(_) => {}
+    if standing.is_none() {
+        steps.push(Step::CreateBinding);
     }
     plan(place.clone(), desired::name(approved), steps)
 }
@@ -254,7 +266,38 @@ fn set_deadline(approved: &Approved, job: &Job) -> Option<Step> {
     })
 }
 
-fn same_owner(object: &impl ResourceExt, wanted: &impl ResourceExt) -> bool {
+/// The Job's record, owner and idleness; one that says otherwise is put right.
+fn restore_job(approved: &Approved, job: &Job) -> Option<Step> {
+    let wanted = desired::job(approved, approved.not_after());
+    let mut patch = serde_json::json!({});
+    if !same_annotations(job, &wanted) {
+        patch["metadata"]["annotations"] = serde_json::json!(wanted.annotations());
+    }
+    if !same_owner(job, &wanted) {
+        patch["metadata"]["ownerReferences"] = serde_json::json!(wanted.owner_references());
+    }
+    if !drift::not_idle(job).is_empty() {
+        patch["spec"] = serde_json::json!({
+            "parallelism": 0, "suspend": false, "ttlSecondsAfterFinished": 0,
+        });
+    }
+    let same = patch.as_object().is_none_or(serde_json::Map::is_empty);
+    (!same).then(|| Step::RestoreJob {
+        uid: job.uid().unwrap_or_default(),
+        patch: Box::new(patch),
+    })
+}
+
+/// In the whole cluster the ClusterRole carries the record too.
+fn same_role(role: &Role, wanted: &Role, approved: &Approved) -> bool {
+    let recorded = match approved.grant().place() {
+        Place::Namespace(_) => true,
+        Place::Cluster => same_annotations(role, wanted),
+    };
+    recorded && desired::same_rules(role, approved) && same_owner(role, wanted)
+}
+
+pub(crate) fn same_owner(object: &impl ResourceExt, wanted: &impl ResourceExt) -> bool {
     let (actual, wanted) = (object.owner_references(), wanted.owner_references());
     let uid = |owners: &[OwnerReference]| owners.first().map(|owner| owner.uid.clone());
     actual.len() == 1 && uid(actual) == uid(wanted)
@@ -264,8 +307,12 @@ fn same_binding(binding: &RoleBinding, wanted: &RoleBinding) -> bool {
     binding.role_ref == wanted.role_ref
         && binding.subjects == wanted.subjects
         && same_owner(binding, wanted)
-        && wanted
-            .annotations()
-            .iter()
-            .all(|(k, v)| binding.annotations().get(k) == Some(v))
+        && same_annotations(binding, wanted)
+}
+
+/// Whether Stint's annotations are as wanted; others are nobody's concern.
+fn same_annotations(object: &impl ResourceExt, wanted: &impl ResourceExt) -> bool {
+    let found = object.annotations();
+    let mut wanted = wanted.annotations().iter();
+    wanted.all(|(key, value)| found.get(key) == Some(value))
 }

@@ -1,7 +1,8 @@
 //! The compiled form of an `AccessPolicy`. What it says about one request is in `admit`.
 
 use crate::api::access_policy::{
-    AccessPolicy, Allow, Cumulative, FollowRole, Limits, PolicyCondition, RequireResourceNames,
+    AccessPolicy, Allow, Cumulative, FollowRole, Limits, OnDrift, PolicyCondition,
+    RequireResourceNames,
 };
 use crate::api::workload_access::{PolicyStamp, Risk, RoleReference};
 use crate::domain::catalogue::{self, Disposition, Scope, Severity};
@@ -51,6 +52,7 @@ pub struct Policy {
     pub(crate) ticket: Option<Regex>,
     pub(crate) cumulative: Option<Cumulative>,
     pub(crate) follow_role: FollowRole,
+    pub(crate) on_drift: OnDrift,
     pub(crate) conditions: Vec<Condition>,
     pub(crate) suspended: bool,
 }
@@ -102,6 +104,7 @@ impl Policy {
             ticket: ticket(limits.require_ticket.as_deref(), &mut wrong),
             cumulative: limits.cumulative,
             follow_role: spec.follow_role.unwrap_or(FollowRole::Keep),
+            on_drift: spec.on_drift.unwrap_or(OnDrift::Repair),
             conditions: conditions(spec.conditions.as_deref().unwrap_or_default(), &mut wrong),
             suspended: spec.suspended.unwrap_or(false),
         };
@@ -130,6 +133,11 @@ impl Policy {
     /// What happens to a grant when the role it was copied from changes.
     pub fn follow_role(&self) -> FollowRole {
         self.follow_role
+    }
+
+    /// What happens to a grant whose binding somebody changed.
+    pub fn on_drift(&self) -> OnDrift {
+        self.on_drift
     }
 
     /// The roles that a request may name.

@@ -306,7 +306,10 @@ pub fn event(
         Outcome::Ended(EndReason::Expired, _) => (false, "GrantExpired"),
         Outcome::Ended(EndReason::Revoked | EndReason::Deleted, _) => (false, "GrantRevoked"),
         Outcome::Ended(
-            EndReason::IdentityChanged | EndReason::PolicyWithdrawn | EndReason::Suspended,
+            EndReason::IdentityChanged
+            | EndReason::PolicyWithdrawn
+            | EndReason::Suspended
+            | EndReason::Drifted,
             _,
         ) => (true, "GrantRevoked"),
     };

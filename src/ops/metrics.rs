@@ -35,6 +35,7 @@ pub struct Metrics {
     expiry_lateness: Histogram,
     overdue_grants: Gauge,
     revocations: Family<OneLabel, Counter>,
+    drifts: Family<OneLabel, Counter>,
     certificate_not_after: Gauge,
     watch_restarts: Family<OneLabel, Counter>,
 }
@@ -60,6 +61,7 @@ impl Metrics {
             expiry_lateness: Histogram::new(LATE),
             overdue_grants: Gauge::default(),
             revocations: Family::default(),
+            drifts: Family::default(),
             certificate_not_after: Gauge::default(),
             watch_restarts: Family::default(),
         };
@@ -95,6 +97,11 @@ impl Metrics {
             "revocations",
             "Bindings taken away, by reason",
             self.revocations.clone(),
+        );
+        registry.register(
+            "drifts",
+            "Objects of live grants that somebody changed, by kind",
+            self.drifts.clone(),
         );
         registry.register(
             "watch_restarts",
@@ -177,6 +184,11 @@ impl Metrics {
         self.revocations.get_or_create(&[("reason", reason)]).inc();
     }
 
+    /// `stint_drifts_total{kind}`: one object of a live grant was found changed by somebody else.
+    pub fn drifted(&self, kind: &'static str) {
+        self.drifts.get_or_create(&[("kind", kind)]).inc();
+    }
+
     /// `stint_expiry_lateness_seconds`: how long after its end a binding was gone.
     pub fn expired(&self, late: Duration) {
         self.expiry_lateness.observe(late.as_secs_f64());
@@ -226,6 +238,7 @@ mod tests {
         metrics.set_grants("active", 7);
         metrics.expired(Duration::from_millis(15));
         metrics.revoked("Expired");
+        metrics.drifted("Role");
         metrics.set_overdue(2);
         metrics.set_certificate_not_after(Timestamp::from_second(1_800_000_000).unwrap());
         metrics.watch_restarted("RoleBinding");
@@ -240,6 +253,7 @@ mod tests {
             "stint_grants{state=\"active\"} 7",
             "stint_expiry_lateness_seconds_bucket{le=\"0.02\"} 1",
             "stint_revocations_total{reason=\"Expired\"} 1",
+            "stint_drifts_total{kind=\"Role\"} 1",
             "stint_overdue_grants 2",
             "stint_certificate_not_after_seconds 1800000000",
             "stint_watch_restarts_total{kind=\"RoleBinding\"} 1",

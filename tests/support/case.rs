@@ -104,6 +104,7 @@ pub fn live(since: &str, not_after: &str) -> Live {
         source: None,
         namespaced_only: false,
         taken_away: false,
+        doubtful: false,
     }
 }
 
