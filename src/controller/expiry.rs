@@ -22,6 +22,10 @@ use tokio::sync::Notify;
 const MAX_SLEEP: Duration = Duration::from_secs(30);
 /// Deletes under way at a time.
 const PARALLEL: usize = 64;
+/// How long a pass waits before it looks again whether a crowd of bindings is gone.
+const YIELD: Duration = Duration::from_millis(10);
+/// Longest such wait of one pass.
+const MAX_YIELD: Duration = Duration::from_secs(1);
 /// Longest pause between two tries of one revocation, which is never given up.
 const MAX_BACKOFF: SignedDuration = SignedDuration::from_secs(30);
 
@@ -114,6 +118,14 @@ impl Queue {
         self.under_way.extend(uids.iter().cloned());
         let entry = |uid: String| self.entries.get(&uid).map(|e| (e.binding.clone(), e.cause));
         uids.into_iter().filter_map(entry).collect()
+    }
+
+    /// Whether as much is due as can be under way at a time, or more.
+    fn is_pressed(&self, now: Timestamp) -> bool {
+        let mut by_time = self.by_time.iter();
+        by_time
+            .nth(PARALLEL - 1)
+            .is_some_and(|(due, _)| *due <= now)
     }
 
     fn next(&self) -> Option<Timestamp> {
@@ -215,6 +227,18 @@ impl Expiry {
                 queue.under_way.remove(&uid);
             }
         });
+    }
+
+    /// Waits while a whole crowd of bindings is due, at most [`MAX_YIELD`]: ending access goes before telling of it, and the
+    /// API server does both.
+    pub async fn yield_to_deletions(&self) {
+        let crowd = async {
+            while self.lock().is_pressed(self.clock.now()) {
+                tokio::time::sleep(YIELD).await;
+            }
+        };
+        // However long the crowd, the pass goes on after a while.
+        let _ = tokio::time::timeout(MAX_YIELD, crowd).await;
     }
 
     /// Deletes everything that is due now, once. Returns how many deletions failed.

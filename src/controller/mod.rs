@@ -80,7 +80,7 @@ impl Controller {
             reporter,
         } = self;
         let dispatcher = dispatch(changes, &stores, &expiry, &context, queue, reporter);
-        let passes = reconcile_all(passes, &stores, &context, stop.clone());
+        let passes = reconcile_all(passes, &stores, &expiry, &context, stop.clone());
         tokio::select! {
             () = dispatcher => {}
             () = passes => {}
@@ -272,6 +272,7 @@ type Failures = Arc<Mutex<HashMap<AccessRef, u32>>>;
 async fn reconcile_all(
     mut passes: UnboundedReceiver<AccessRef>,
     stores: &Arc<Stores>,
+    expiry: &Arc<Expiry>,
     context: &Arc<Context>,
     stop: CancellationToken,
 ) {
@@ -288,8 +289,8 @@ async fn reconcile_all(
     };
     tokio::join!(
         sort,
-        reconcile_kind(namespaced, &stores.accesses, context, stop.clone()),
-        reconcile_kind(wide, &stores.wide_accesses, context, stop.clone()),
+        reconcile_kind(namespaced, &stores.accesses, expiry, context, stop.clone()),
+        reconcile_kind(wide, &stores.wide_accesses, expiry, context, stop.clone()),
     );
 }
 
@@ -297,6 +298,7 @@ async fn reconcile_all(
 async fn reconcile_kind<K>(
     passes: UnboundedReceiver<AccessRef>,
     store: &Store<DeserializeGuard<K>>,
+    expiry: &Arc<Expiry>,
     context: &Arc<Context>,
     stop: CancellationToken,
 ) where
@@ -320,7 +322,7 @@ async fn reconcile_kind<K>(
     applier(
         |object: Arc<DeserializeGuard<K>>, context| {
             let (key, uid) = (AccessRef::of(&*object), object.uid());
-            Box::pin(timed(key, uid, context))
+            Box::pin(timed(key, uid, Arc::clone(expiry), context))
         },
         on_error,
         Arc::clone(context),
@@ -357,8 +359,10 @@ fn forget_failures<K: Resource<DynamicType = ()>>(failures: &Failures, key: Obje
 async fn timed(
     key: AccessRef,
     uid: Option<String>,
+    expiry: Arc<Expiry>,
     context: Arc<Context>,
 ) -> Result<Action, Error> {
+    expiry.yield_to_deletions().await;
     let began = Instant::now();
     let metrics = Arc::clone(&context.metrics);
     let result = reconcile::reconcile(key, uid, context).await;
