@@ -113,8 +113,13 @@ impl Writer {
         self.restore_job(uid, patch).await
     }
 
+    /// Whatever is written into a Job also says that it is idle and counts down: somebody may have changed that since it was
+    /// read, and then the admission policy would refuse the write.
     async fn restore_job(&self, uid: &str, mut patch: serde_json::Value) -> Result<(), ApiError> {
         patch["metadata"]["uid"] = uid.into();
+        patch["spec"]["parallelism"] = 0.into();
+        patch["spec"]["suspend"] = false.into();
+        patch["spec"]["ttlSecondsAfterFinished"] = 0.into();
         let params = PatchParams {
             field_manager: Some(MANAGER.into()),
             ..PatchParams::default()

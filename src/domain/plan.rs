@@ -38,11 +38,11 @@ pub enum Step {
         /// Seconds from the Job's start.
         seconds: i64,
     },
-    /// Put what somebody changed about the Job with this UID back, but for the deadline.
+    /// Put back what somebody changed about the Job with this UID, but for the deadline.
     RestoreJob {
         /// UID of the Job.
         uid: String,
-        /// A merge patch.
+        /// A merge patch of its metadata.
         patch: Box<serde_json::Value>,
     },
     /// Create the Role; the UID of a Job that owns it is known once that exists.
@@ -269,22 +269,14 @@ fn set_deadline(approved: &Approved, job: &Job) -> Option<Step> {
 /// The Job's record, owner and idleness; one that says otherwise is put right.
 fn restore_job(approved: &Approved, job: &Job) -> Option<Step> {
     let wanted = desired::job(approved, approved.not_after());
-    let mut patch = serde_json::json!({});
-    if !same_annotations(job, &wanted) {
-        patch["metadata"]["annotations"] = serde_json::json!(wanted.annotations());
-    }
-    if !same_owner(job, &wanted) {
-        patch["metadata"]["ownerReferences"] = serde_json::json!(wanted.owner_references());
-    }
-    if !drift::not_idle(job).is_empty() {
-        patch["spec"] = serde_json::json!({
-            "parallelism": 0, "suspend": false, "ttlSecondsAfterFinished": 0,
-        });
-    }
-    let same = patch.as_object().is_none_or(serde_json::Map::is_empty);
+    let same = same_annotations(job, &wanted)
+        && same_owner(job, &wanted)
+        && drift::not_idle(job).is_empty();
     (!same).then(|| Step::RestoreJob {
         uid: job.uid().unwrap_or_default(),
-        patch: Box::new(patch),
+        patch: Box::new(serde_json::json!({"metadata": {
+            "annotations": wanted.annotations(), "ownerReferences": wanted.owner_references(),
+        }})),
     })
 }
 

@@ -28,7 +28,7 @@ pub fn checked(live: Live, grant: &Grant, observed: &Observed, view: &RequestVie
     }
     live.held_since = live.held_since.min(later(live.since, SLACK));
     if let End::After(length) = grant.end() {
-        let latest = later(later(live.since, length), SLACK);
+        let latest = later(later(began(&live, observed), length), SLACK);
         live.not_after = live.not_after.min(window::round_down(latest));
     }
     if let Some(status) = view.status {
@@ -38,6 +38,15 @@ pub fn checked(live: Live, grant: &Grant, observed: &Observed, view: &RequestVie
         live.doubtful = contradicts(&live, status, grant);
     }
     live
+}
+
+/// When the first object of the grant was created: a binding may have been made anew.
+fn began(live: &Live, observed: &Observed) -> Timestamp {
+    let role = observed.role.as_ref().map(|o| &o.metadata);
+    let job = observed.job.as_ref().map(|o| &o.metadata);
+    // A Role in a namespace may have been made anew too; the Job never is.
+    let first = job.or(role).and_then(|m| m.creation_timestamp.as_ref());
+    first.map_or(live.since, |created| live.since.min(created.0))
 }
 
 /// The end that the status told, while the request is the one that it was told about.
