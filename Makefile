@@ -68,10 +68,11 @@ chart: crds ## Put the CRDs into the chart and check it
 	$(MAKE) --no-print-directory lint-chart
 
 .PHONY: bench
-bench: programs ## Measure what a review costs and how late grants end, beside floors of the same run (about 10 minutes)
+bench: programs ## Measure what a review costs, how late grants end and how fast a kill switch is, beside floors of the same run (about 12 minutes)
 	$(call need,valgrind,install it from your distribution; it counts the instructions of a review)
 	cargo bench --bench review
 	cargo bench --bench expiry
+	cargo bench --bench suspend
 
 .PHONY: build
 build: rust ## Build the release binaries

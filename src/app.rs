@@ -9,8 +9,10 @@ use crate::cluster::stores::{Change, Listener, Stores};
 use crate::cluster::{client, keys, watches};
 use crate::config::{Cli, Command, LogFormat, RunArgs};
 use crate::controller::expiry::Expiry;
+use crate::controller::proof::Proofs;
 use crate::controller::reconcile::Context;
 use crate::controller::seats::Seats;
+use crate::controller::switched::Switched;
 use crate::controller::{Controller, policies};
 use crate::domain::completion::Kind;
 use crate::domain::receipt::Keys;
@@ -268,9 +270,11 @@ pub fn core(
     readiness: &Readiness,
 ) -> Core {
     let (tell, changes) = unbounded_channel();
+    let switched = Arc::new(Switched::default());
     let expiry = Arc::new(Expiry::new(
         client.clone(),
         Arc::clone(clock),
+        Arc::clone(&switched),
         Arc::clone(metrics),
     ));
     let queue = Arc::clone(&expiry);
@@ -306,6 +310,8 @@ pub fn core(
         cluster_grants: granting.cluster_grants,
         keys: Arc::clone(&keys),
         seats: Arc::new(Seats::default()),
+        switched,
+        proofs: Proofs::default(),
         events: Events::new(client.clone()),
         metrics: Arc::clone(metrics),
     };

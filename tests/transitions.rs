@@ -355,8 +355,8 @@ async fn of_an_approval(story: &mut Story, line: &str) {
     }
     story.stands().await;
     match line {
-        "approved" => drop(decision::decide(&story.world, "one", "a", "Approve", "bob")),
-        "denied" => drop(decision::decide(&story.world, "one", "a", "Deny", "bob")),
+        "approved" => decision::decide(&story.world, "one", "a", "Approve", "bob"),
+        "denied" => decision::decide(&story.world, "one", "a", "Deny", "bob"),
         _ => story.pass(MINUTE * 31).await,
     }
 }
@@ -374,7 +374,7 @@ async fn of_an_emergency(story: &mut Story, line: &str) {
         return;
     }
     story.stands().await;
-    drop(decision::decide(&story.world, "one", "a", "Review", "bob"));
+    decision::decide(&story.world, "one", "a", "Review", "bob");
 }
 
 async fn of_a_live_grant(story: &mut Story, line: &str) {
@@ -393,6 +393,18 @@ async fn of_a_live_grant(story: &mut Story, line: &str) {
         "change-unseen" => {
             story.operator = None;
             story.set_revoked();
+        }
+        "changed-repaired" | "changed-ended" => {
+            if line == "changed-ended" {
+                decision::change_policy(&story.world, "jobs", json!({"onDrift": "Revoke"}));
+                story.stands().await;
+            }
+            let mut binding = story.world.api.list("rolebindings", NAMESPACE).remove(0);
+            let mallory =
+                json!({"kind": "ServiceAccount", "name": "mallory", "namespace": NAMESPACE});
+            let subjects = binding["subjects"].as_array_mut().unwrap();
+            subjects.push(mallory);
+            story.world.api.seed(binding);
         }
         "binding-deleted" => drop(story.remove_made("rolebindings")),
         "deadline-deleted" => drop(story.remove_made("jobs")),
@@ -572,6 +584,8 @@ fn cells(object: Option<&Value>) -> BTreeMap<&'static str, String> {
 #[case("policy-suspended")]
 #[case("source-changed")]
 #[case("deleted")]
+#[case("changed-repaired")]
+#[case("changed-ended")]
 #[case("completed")]
 #[case("workload-gone")]
 #[case("pending-approval")]

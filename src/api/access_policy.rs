@@ -61,6 +61,11 @@ pub struct AccessPolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follow_role: Option<FollowRole>,
 
+    /// What happens to a grant whose binding somebody changed past the admission policies. `Repair` when omitted: the
+    /// binding is replaced, so that nobody but the account is bound. Roles and deadlines are repaired either way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_drift: Option<OnDrift>,
+
     /// Kill switch: ends every grant under this policy and admits none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspended: Option<bool>,
@@ -160,6 +165,15 @@ pub enum FollowRole {
     Revoke,
     /// The grant goes on with the rules it was given.
     Keep,
+}
+
+/// What happens to a grant whose binding somebody changed.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDrift {
+    /// The binding is replaced by what was granted.
+    Repair,
+    /// The grant ends.
+    Revoke,
 }
 
 /// What is done about combinations that are worse than their parts.

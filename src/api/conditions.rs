@@ -43,3 +43,9 @@ pub const REASON_REFUSED: &str = "Refused";
 pub const REASON_APPLY_REFUSED: &str = "ApplyRefused";
 /// Reason of `Accepted` when a policy admits the request.
 pub const REASON_POLICY_SATISFIED: &str = "PolicySatisfied";
+/// Present once an ended grant was looked at: `True` if its account is refused what it gave.
+pub const VERIFIED: &str = "Verified";
+/// Reason of `Verified` when every right that was asked about is refused.
+pub const REASON_ACCESS_GONE: &str = "AccessGone";
+/// Reason of `Verified`, and of the Event, when something else still gives a right of the ended grant.
+pub const REASON_RESIDUAL_ACCESS: &str = "ResidualAccess";

@@ -324,6 +324,8 @@ pub enum EndReason {
     WorkloadGone,
     /// Somebody who may approve the request denied it.
     Denied,
+    /// Somebody changed what Stint made for the grant, and it was not or could not be repaired.
+    Drifted,
 }
 
 impl EndReason {
@@ -339,6 +341,7 @@ impl EndReason {
             Self::Completed => "Completed",
             Self::WorkloadGone => "WorkloadGone",
             Self::Denied => "Denied",
+            Self::Drifted => "Drifted",
         }
     }
 }
@@ -352,7 +355,7 @@ pub struct WorkloadAccessStatus {
     pub observed_generation: Option<i64>,
 
     /// `Ready`, `Accepted`, `Active`; `Stalled` and `Reconciling` only while true, `Backstop` only while it is missing,
-    /// `ReviewRequired` after break-glass.
+    /// `ReviewRequired` after break-glass, `Verified` once it was asked whether an ended grant really gives nothing any more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 12))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

@@ -1,6 +1,6 @@
 //! Carries out plans: the only writer of Jobs, and of Roles and bindings of either scope.
 
-use crate::api::names::{MANAGER, UNTIL_UID};
+use crate::api::names::MANAGER;
 use crate::api::workload_access::ObjectStamp;
 use crate::cluster::{ApiError, call, wide};
 use crate::domain::desired;
@@ -30,7 +30,7 @@ pub async fn grant(
         match step {
             Step::CreateJob(wanted) => job = Some(create(&writer.jobs, &*wanted).await?),
             Step::SetDeadline { uid, seconds } => writer.set_deadline(&uid, seconds).await?,
-            Step::RecordUntil { job, until } => writer.record_until(&job, &until).await?,
+            Step::RestoreJob { uid, patch } => writer.restore_job(&uid, *patch).await?,
             Step::CreateRole => {
                 let wanted = desired::role(approved, writer.owner(job_uid)?.as_deref());
                 writer.rbac.create_role(wanted).await?;
@@ -109,21 +109,17 @@ impl Writer {
     }
 
     async fn set_deadline(&self, uid: &str, seconds: i64) -> Result<(), ApiError> {
-        let patch = serde_json::json!({
-            "metadata": {"uid": uid},
-            "spec": {"activeDeadlineSeconds": seconds},
-        });
-        self.patch_job(patch).await
+        let patch = serde_json::json!({"spec": {"activeDeadlineSeconds": seconds}});
+        self.restore_job(uid, patch).await
     }
 
-    async fn record_until(&self, uid: &str, until: &str) -> Result<(), ApiError> {
-        let patch = serde_json::json!({
-            "metadata": {"uid": uid, "annotations": {UNTIL_UID: until}},
-        });
-        self.patch_job(patch).await
-    }
-
-    async fn patch_job(&self, patch: serde_json::Value) -> Result<(), ApiError> {
+    /// Whatever is written into a Job also says that it is idle and counts down: somebody may have changed that since it was
+    /// read, and then the admission policy would refuse the write.
+    async fn restore_job(&self, uid: &str, mut patch: serde_json::Value) -> Result<(), ApiError> {
+        patch["metadata"]["uid"] = uid.into();
+        patch["spec"]["parallelism"] = 0.into();
+        patch["spec"]["suspend"] = false.into();
+        patch["spec"]["ttlSecondsAfterFinished"] = 0.into();
         let params = PatchParams {
             field_manager: Some(MANAGER.into()),
             ..PatchParams::default()
@@ -139,7 +135,7 @@ impl Writer {
             Step::DeleteRole(uid) => self.rbac.delete_role(&self.name, &uid).await?,
             Step::CreateJob(_)
             | Step::SetDeadline { .. }
-            | Step::RecordUntil { .. }
+            | Step::RestoreJob { .. }
             | Step::CreateRole
             | Step::ReplaceRole
             | Step::CreateBinding => return Err(ApiError::Incomplete("judgement for a write")),

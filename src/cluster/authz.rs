@@ -1,10 +1,11 @@
-//! Asks the API server's authorizer what somebody may do with a policy.
+//! Asks the API server's authorizer what somebody may do with a policy, and whether an account still may what a grant gave it.
 
 use crate::api::names::GROUP;
 use crate::cluster::{ApiError, call};
 use crate::domain::receipt::Requester;
+use crate::domain::verification::{Question, Subject, Target};
 use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
+    NonResourceAttributes, ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
 };
 use kube::api::PostParams;
 use kube::{Api, Client};
@@ -32,9 +33,60 @@ pub async fn may(
         },
         ..SubjectAccessReview::default()
     };
+    Ok(ask(client, review).await?.is_some())
+}
+
+/// Whether an account has this right in a namespace, or in the whole cluster: if so, what the authorizer says gives it.
+pub async fn still_may(
+    client: &Client,
+    subject: &Subject,
+    namespace: Option<&str>,
+    question: &Question,
+) -> Result<Option<String>, ApiError> {
+    let mut spec = SubjectAccessReviewSpec {
+        user: Some(subject.user.clone()),
+        uid: Some(subject.uid.clone()).filter(|uid| !uid.is_empty()),
+        groups: Some(subject.groups.clone()),
+        ..SubjectAccessReviewSpec::default()
+    };
+    let verb = Some(question.verb.clone());
+    let present = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    match &question.on {
+        Target::Path(path) => {
+            spec.non_resource_attributes = Some(NonResourceAttributes {
+                path: Some(path.clone()),
+                verb,
+            });
+        }
+        Target::Resource {
+            group,
+            resource,
+            subresource,
+            name,
+        } => {
+            spec.resource_attributes = Some(ResourceAttributes {
+                namespace: namespace.map(str::to_owned),
+                verb,
+                group: Some(group.clone()),
+                resource: Some(resource.clone()),
+                subresource: present(subresource),
+                name: present(name),
+                ..ResourceAttributes::default()
+            });
+        }
+    }
+    let review = SubjectAccessReview {
+        spec,
+        ..SubjectAccessReview::default()
+    };
+    ask(client, review).await
+}
+
+/// What allows, in the words of the authorizer, possibly none; `None` when nothing does.
+async fn ask(client: &Client, review: SubjectAccessReview) -> Result<Option<String>, ApiError> {
     let reviews: Api<SubjectAccessReview> = Api::all(client.clone());
     let answer = call(reviews.create(&PostParams::default(), &review)).await?;
-    Ok(answer
-        .status
-        .is_some_and(|s| s.allowed && s.denied != Some(true)))
+    let status = answer.status.ok_or(ApiError::Incomplete("status"))?;
+    let allowed = status.allowed && status.denied != Some(true);
+    Ok(allowed.then(|| status.reason.unwrap_or_default()))
 }

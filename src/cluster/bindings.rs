@@ -87,6 +87,13 @@ impl Bindings {
         self.now.by_uid.get(uid).cloned()
     }
 
+    /// Name of the request that the binding of this name was made for. Looks at every binding, so only for what is rare.
+    pub fn access_of(&self, place: &Place, name: &str) -> Option<String> {
+        let mut all = self.now.by_uid.values();
+        let found = all.find(|b| b.name == name && b.place == *place)?;
+        found.access.clone()
+    }
+
     /// All of them.
     pub fn all(&self) -> Vec<Binding> {
         self.now.by_uid.values().cloned().collect()

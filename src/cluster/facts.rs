@@ -13,6 +13,7 @@ use crate::domain::judge::is_cluster_namespace;
 use crate::domain::plan::Observed;
 use crate::domain::policy::{Labels, Policy};
 use crate::domain::receipt::{Keys, Requester};
+use crate::domain::record;
 use crate::domain::request::{Access, AccessRequest, Place};
 use crate::domain::rules::{self, Rule};
 use crate::domain::served::Served;
@@ -81,6 +82,7 @@ impl FactReader {
     ) -> Result<Facts, ApiError> {
         let status = object.view().status.cloned().unwrap_or_default();
         let live = observed.live(grant.place(), &status);
+        let live = live.map(|live| record::checked(live, grant, observed, &object.view()));
         let namespace_labels = self.namespace_labels(grant.home()).await?;
         let (usable, broken_policies) = self.stores.policies();
         let (account, role, policies, until, workload) = futures::try_join!(
@@ -171,6 +173,11 @@ impl FactReader {
                 format!("spec.serviceAccounts.names[{i}]: no selected namespace has an account '{name}' now [WA-POLICY]")
             })
             .collect()
+    }
+
+    /// Some of the bindings that name the account in the place, beside those of the grant `except`.
+    pub fn bindings_of(&self, account: &Account, place: &Place, except: &str) -> Vec<String> {
+        self.stores.bindings_of(account, place, except)
     }
 
     /// The bindings of other grants of the account.

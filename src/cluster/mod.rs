@@ -12,6 +12,7 @@ pub mod discovery;
 pub mod events;
 pub mod facts;
 pub mod keys;
+mod made;
 mod rbac_watches;
 mod reference_watches;
 mod references;

@@ -3,6 +3,8 @@
 //! Roles are kept as bits ([`Patterns`]) and a hash, never as rules, so a role of any size costs the same. Bindings are
 //! indexed by subject and place, so a question about one account reads what that account holds and nothing else.
 
+mod by_account;
+
 use crate::api::names::GRANT;
 pub use crate::cluster::access_index::Touched;
 use crate::domain::facts::Held;
@@ -235,11 +237,7 @@ impl Standing {
     /// What the account holds in the place by bindings other than those of the grant `except`: only bindings that add
     /// a pattern to those before them, so the answer is short however many there are.
     pub fn held(&self, account: &Account, place: &Place, except: &str) -> Vec<Held> {
-        let holders = [
-            Holder::Account(account.to_string()),
-            Holder::AccountsOf(account.namespace.clone()),
-            Holder::AllAccounts,
-        ];
+        let holders = Holder::all_of(account);
         // What holds in the whole cluster holds in each namespace too, and not the other way.
         let own = place.namespace().map(|name| Some(name.to_owned()));
         let places = || [None].into_iter().chain(own.clone());

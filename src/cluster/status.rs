@@ -19,7 +19,7 @@ pub async fn write(
     object: &Access,
     status: &WorkloadAccessStatus,
 ) -> Result<bool, ApiError> {
-    if object.view().status == Some(status) {
+    if object.view().status.is_some_and(|old| same(old, status)) {
         return Ok(false);
     }
     let client = client.clone();
@@ -33,6 +33,16 @@ pub async fn write(
         Access::Cluster(object) => apply(&Api::all(client), &**object, json!(status)).await?,
     }
     Ok(true)
+}
+
+/// Whether nothing would change. Conditions are a map by type: server-side apply keeps them in the order in which they came.
+fn same(old: &WorkloadAccessStatus, new: &WorkloadAccessStatus) -> bool {
+    let sorted = |status: &WorkloadAccessStatus| {
+        let mut status = status.clone();
+        status.conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
+        status
+    };
+    sorted(old) == sorted(new)
 }
 
 /// The same for a policy.

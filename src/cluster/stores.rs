@@ -17,7 +17,8 @@ use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::core::{DeserializeGuard, PartialObjectMeta, Resource, ResourceExt};
 use kube::runtime::reflector::{ObjectRef, Store};
-use std::collections::{BTreeMap, HashSet};
+use kube::runtime::watcher::Event;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::Notify;
 
@@ -116,6 +117,32 @@ pub type CompiledPolicy = Result<Arc<Policy>, Vec<Violation>>;
 pub(super) struct Policies {
     pub(super) now: BTreeMap<String, CompiledPolicy>,
     pub(super) listing: BTreeMap<String, CompiledPolicy>,
+    suspended: BTreeSet<String>,
+    listing_suspended: BTreeSet<String>,
+}
+
+impl Policies {
+    /// Follows the kill switches, which work also on a policy that cannot be compiled.
+    pub(super) fn follow_switch(&mut self, event: &Event<DeserializeGuard<AccessPolicy>>) {
+        let is_on = |object: &DeserializeGuard<AccessPolicy>| {
+            let policy = object.0.as_ref();
+            policy.is_ok_and(|policy| policy.spec.suspended == Some(true))
+        };
+        match event {
+            Event::Init => self.listing_suspended.clear(),
+            Event::InitApply(object) if is_on(object) => {
+                self.listing_suspended.insert(object.name_any());
+            }
+            Event::InitApply(_) => {}
+            Event::InitDone => self.suspended = std::mem::take(&mut self.listing_suspended),
+            Event::Apply(object) if is_on(object) => {
+                self.suspended.insert(object.name_any());
+            }
+            Event::Apply(object) | Event::Delete(object) => {
+                self.suspended.remove(&object.name_any());
+            }
+        }
+    }
 }
 
 /// The ceiling, if its ClusterRole exists; replaced by a new list only when that is whole.
@@ -150,6 +177,12 @@ impl Stores {
         approvals.of(request)
     }
 
+    /// Whether the kill switch of this policy is on.
+    pub fn suspended(&self, policy: &str) -> bool {
+        let policies = self.policies.read().unwrap_or_else(PoisonError::into_inner);
+        policies.suspended.contains(policy)
+    }
+
     /// What Stint may hand out, if the ClusterRole that says so exists.
     pub fn ceiling(&self) -> Option<Arc<Ceiling>> {
         self.ceiling
@@ -164,6 +197,12 @@ impl Stores {
     pub fn held(&self, account: &Account, place: &Place, except: &str) -> Vec<Held> {
         let standing = self.standing.read().unwrap_or_else(PoisonError::into_inner);
         standing.held(account, place, except)
+    }
+
+    /// Some of the bindings that name the account in the place, beside those of the grant `except`.
+    pub fn bindings_of(&self, account: &Account, place: &Place, except: &str) -> Vec<String> {
+        let standing = self.standing.read().unwrap_or_else(PoisonError::into_inner);
+        standing.bindings_of(account, place, except)
     }
 
     /// The requests that a change concerns, of those that have not ended.
@@ -196,6 +235,16 @@ impl Stores {
     /// The bindings of grants other than `grant` that give `account` something beyond `now`.
     pub fn others(&self, account: &str, grant: &str, now: jiff::Timestamp) -> Vec<Binding> {
         self.in_both_bindings(|bindings| bindings.others(account, grant, now))
+    }
+
+    /// Name of the request that the binding of this name was made for, and with it all that shares the name.
+    pub(super) fn access_of(&self, place: &Place, name: &str) -> Option<String> {
+        let bindings = match place {
+            Place::Namespace(_) => &self.bindings,
+            Place::Cluster => &self.wide_bindings,
+        };
+        let bindings = bindings.read().unwrap_or_else(PoisonError::into_inner);
+        bindings.access_of(place, name)
     }
 
     fn in_both_bindings(&self, ask: impl Fn(&Bindings) -> Vec<Binding>) -> Vec<Binding> {

@@ -4,6 +4,7 @@ use crate::api::names::{GRANT, MANAGED_BY, MANAGER, WORKLOAD_ACCESS};
 use crate::api::{AccessApproval, AccessPolicy, ClusterWorkloadAccess, WorkloadAccess};
 use crate::cluster::access_index::AccessIndex;
 use crate::cluster::approval_index::request_of;
+use crate::cluster::made::{self, noticed};
 use crate::cluster::rbac_watches::{on_binding, on_cluster_binding, on_cluster_role, on_role};
 use crate::cluster::reference_watches;
 use crate::cluster::standing::{Standing, Touched};
@@ -70,7 +71,7 @@ pub fn start(
     let start = Start { client, metrics };
     let all = watcher::Config::default().page_size(500);
     let watch = |kind| (kind, all.clone(), ready(kind));
-    let made = ("jobs", all.clone().labels(GRANT), ready("jobs"));
+    let jobs = ("jobs", all.clone().labels(GRANT), ready("jobs"));
     let watches = vec![
         start.kept(
             watch("workloadaccesses"),
@@ -86,11 +87,31 @@ pub fn start(
         start.kept(watch("serviceaccounts"), accounts_writer, on_account(&to)),
         start.seen(watch("accesspolicies"), on_policy(&to)),
         start.seen(watch("accessapprovals"), on_approval(&to)),
-        start.seen(watch("clusterroles"), on_cluster_role(&to, ceiling_role)),
-        start.seen(watch("clusterrolebindings"), on_cluster_binding(&to)),
-        start.seen(watch("roles"), on_role(&to)),
-        start.seen(watch("rolebindings"), on_binding(&to)),
-        start.seen(made, on_made::<PartialObjectMeta<Job>>(&to)),
+        start.seen(
+            watch("clusterroles"),
+            noticed(
+                &to,
+                made::of_cluster_role,
+                on_cluster_role(&to, ceiling_role),
+            ),
+        ),
+        start.seen(
+            watch("clusterrolebindings"),
+            noticed(&to, made::of_cluster_binding, on_cluster_binding(&to)),
+        ),
+        start.seen(watch("roles"), noticed(&to, made::of_role, on_role(&to))),
+        start.seen(
+            watch("rolebindings"),
+            noticed(&to, made::of_binding, on_binding(&to)),
+        ),
+        start.seen(
+            jobs,
+            noticed(
+                &to,
+                made::generation,
+                on_made::<PartialObjectMeta<Job>>(&to),
+            ),
+        ),
         reference_watches::watch(client, until_kinds, to.clone(), metrics),
     ];
     (stores, watches)
@@ -232,6 +253,10 @@ where
 fn on_policy(to: &To) -> On<DeserializeGuard<AccessPolicy>> {
     let to = to.clone();
     Box::new(move |event| {
+        let policies = &to.stores.policies;
+        let mut policies = policies.write().unwrap_or_else(PoisonError::into_inner);
+        policies.follow_switch(event);
+        drop(policies);
         let compiled = match event {
             Event::Apply(object) | Event::InitApply(object) => Some(compile_policy(object)),
             Event::Init | Event::InitDone | Event::Delete(_) => None,
@@ -357,7 +382,7 @@ fn on_account(to: &To) -> On<PartialObjectMeta<ServiceAccount>> {
     })
 }
 
-/// Jobs are read anew when they matter; a deletion only says whose it was.
+/// Jobs are read anew when they matter; an event only says whose it was.
 fn on_made<K: Resource + 'static>(to: &To) -> On<K> {
     let to = to.clone();
     Box::new(move |event| {

@@ -7,6 +7,7 @@
 use crate::clock::Clock;
 use crate::cluster::stores::{Binding, Change, Presence};
 use crate::cluster::{ApiError, apply};
+use crate::controller::switched::Switched;
 use crate::ops::metrics::Metrics;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -21,6 +22,10 @@ use tokio::sync::Notify;
 const MAX_SLEEP: Duration = Duration::from_secs(30);
 /// Deletes under way at a time.
 const PARALLEL: usize = 64;
+/// How long a pass waits before it looks again whether a crowd of bindings is gone.
+const YIELD: Duration = Duration::from_millis(10);
+/// Longest such wait of one pass.
+const MAX_YIELD: Duration = Duration::from_secs(1);
 /// Longest pause between two tries of one revocation, which is never given up.
 const MAX_BACKOFF: SignedDuration = SignedDuration::from_secs(30);
 
@@ -33,6 +38,8 @@ pub enum Cause {
     Orphaned,
     /// Its account is gone or another by now.
     Identity,
+    /// The policy that it names was suspended.
+    Suspended,
 }
 
 impl Cause {
@@ -41,6 +48,7 @@ impl Cause {
             Self::Deadline => "Expired",
             Self::Orphaned => "Deleted",
             Self::Identity => "IdentityChanged",
+            Self::Suspended => "Suspended",
         }
     }
 }
@@ -80,8 +88,13 @@ impl Queue {
         Some(entry)
     }
 
-    /// Brings entries forward to `now`, those for which `which` holds.
-    fn hasten(&mut self, now: Timestamp, cause: Cause, which: impl Fn(&Binding) -> bool) {
+    /// Brings entries forward to `now`, those for which `which` holds, and returns them.
+    fn hasten(
+        &mut self,
+        now: Timestamp,
+        cause: Cause,
+        which: impl Fn(&Binding) -> bool,
+    ) -> Vec<Binding> {
         let hit = |(_, e): &(&String, &Entry)| e.cause == Cause::Deadline && which(&e.binding);
         let uids: Vec<String> = self
             .entries
@@ -89,8 +102,10 @@ impl Queue {
             .filter(hit)
             .map(|(uid, _)| uid.clone())
             .collect();
+        let mut hastened = Vec::new();
         for uid in uids {
             if let Some(entry) = self.remove(&uid) {
+                hastened.push(entry.binding.clone());
                 self.set(Entry {
                     due: now.min(entry.due),
                     cause,
@@ -98,6 +113,7 @@ impl Queue {
                 });
             }
         }
+        hastened
     }
 
     /// Up to `room` due bindings that are not being deleted already.
@@ -108,6 +124,14 @@ impl Queue {
         self.under_way.extend(uids.iter().cloned());
         let entry = |uid: String| self.entries.get(&uid).map(|e| (e.binding.clone(), e.cause));
         uids.into_iter().filter_map(entry).collect()
+    }
+
+    /// Whether as much is due as can be under way at a time, or more.
+    fn is_pressed(&self, now: Timestamp) -> bool {
+        let mut by_time = self.by_time.iter();
+        by_time
+            .nth(PARALLEL - 1)
+            .is_some_and(|(due, _)| *due <= now)
     }
 
     fn next(&self) -> Option<Timestamp> {
@@ -122,17 +146,24 @@ pub struct Expiry {
     wake: Notify,
     client: Client,
     clock: Arc<dyn Clock>,
+    switched: Arc<Switched>,
     metrics: Arc<Metrics>,
 }
 
 impl Expiry {
     /// An empty queue.
-    pub fn new(client: Client, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        client: Client,
+        clock: Arc<dyn Clock>,
+        switched: Arc<Switched>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             queue: Mutex::default(),
             wake: Notify::new(),
             client,
             clock,
+            switched,
             metrics,
         }
     }
@@ -146,9 +177,14 @@ impl Expiry {
         }
     }
 
-    /// Takes note of a binding. One that does not say when it ends is due now.
+    /// Takes note of a binding. One that does not say when it ends is due now, and so is a new one of a grant that a kill
+    /// switch ended.
     pub fn watch(&self, binding: Binding) {
-        let due = binding.not_after.unwrap_or(Timestamp::UNIX_EPOCH);
+        let end = binding.not_after.unwrap_or(Timestamp::UNIX_EPOCH);
+        let (due, cause) = match self.switched.policy(&binding.grant) {
+            Some(_) => (end.min(self.clock.now()), Cause::Suspended),
+            None => (end, Cause::Deadline),
+        };
         self.change(|queue| {
             let known = queue.entries.get(&binding.uid);
             if known.is_some_and(|e| e.binding == binding) {
@@ -157,7 +193,7 @@ impl Expiry {
             queue.set(Entry {
                 binding,
                 due,
-                cause: Cause::Deadline,
+                cause,
                 failures: 0,
             });
         });
@@ -174,7 +210,22 @@ impl Expiry {
     /// Revokes at once every binding for which `which` holds.
     pub fn revoke(&self, cause: Cause, which: impl Fn(&Binding) -> bool) {
         let now = self.clock.now();
-        self.change(|queue| queue.hasten(now, cause, which));
+        self.change(|queue| drop(queue.hasten(now, cause, which)));
+    }
+
+    /// Kill switch: revokes at once every binding that names one of these policies. From now on their grants are over, also
+    /// if the suspension is lifted before their requests say so.
+    pub fn suspend(&self, is_suspended: impl Fn(&str) -> bool) {
+        let now = self.clock.now();
+        // What is past its end anyway was not ended by the switch.
+        let lasts = |b: &Binding| b.not_after.is_some_and(|end| end > now);
+        let named = |b: &Binding| b.policy.as_deref().is_some_and(&is_suspended);
+        self.change(|queue| {
+            for binding in queue.hasten(now, Cause::Suspended, |b| lasts(b) && named(b)) {
+                let policy = binding.policy.unwrap_or_default();
+                self.switched.remember(&binding.grant, &policy);
+            }
+        });
     }
 
     /// Drops what is not in `live`: the outcome of a whole new list.
@@ -191,6 +242,18 @@ impl Expiry {
                 queue.under_way.remove(&uid);
             }
         });
+    }
+
+    /// Waits while a whole crowd of bindings is due, at most [`MAX_YIELD`]: ending access goes before telling of it, and the
+    /// API server does both.
+    pub async fn yield_to_deletions(&self) {
+        let crowd = async {
+            while self.lock().is_pressed(self.clock.now()) {
+                tokio::time::sleep(YIELD).await;
+            }
+        };
+        // However long the crowd, the pass goes on after a while.
+        let _ = tokio::time::timeout(MAX_YIELD, crowd).await;
     }
 
     /// Deletes everything that is due now, once. Returns how many deletions failed.

@@ -4,8 +4,11 @@ pub mod audit;
 pub mod error;
 pub mod expiry;
 pub mod policies;
+pub mod proof;
 pub mod reconcile;
+mod report;
 pub mod seats;
+pub mod switched;
 
 use crate::cluster::standing::Touched;
 use crate::cluster::stores::{AccessRef, Binding, Change, Presence, Stores};
@@ -80,7 +83,7 @@ impl Controller {
             reporter,
         } = self;
         let dispatcher = dispatch(changes, &stores, &expiry, &context, queue, reporter);
-        let passes = reconcile_all(passes, &stores, &context, stop.clone());
+        let passes = reconcile_all(passes, &stores, &expiry, &context, stop.clone());
         tokio::select! {
             () = dispatcher => {}
             () = passes => {}
@@ -109,10 +112,17 @@ async fn dispatch(
             match change {
                 Change::Everything => everything = true,
                 Change::Touched(more) => touched.extend(more),
-                Change::Policy(object, compiled) => drop(reporter.send((object, compiled))),
+                Change::Policy(object, compiled) => {
+                    let name = object.name_any();
+                    if object.spec.suspended == Some(true) {
+                        expiry.suspend(|policy| policy == name);
+                    }
+                    drop(reporter.send((object, compiled)));
+                }
                 Change::Binding(binding, Presence::Present) => {
                     // It heard of it before; a whole new list may have been read in between, without it.
                     expiry.watch(binding.clone());
+                    suspend(stores, expiry, binding.policy.as_deref());
                     confirm(&binding, stores, expiry, context).await;
                 }
                 Change::Access(key) => look_at(vec![key]),
@@ -140,6 +150,8 @@ fn react(change: Change, expiry: &Expiry, context: &Context) -> Option<Touched> 
             line.iter().for_each(audit::tell);
             expiry.revoke(Cause::Orphaned, |b| b.grant == uid);
             context.seats.forget(&uid);
+            context.switched.forget(&uid);
+            context.proofs.forget(&uid);
             None
         }
         Change::Account(key, uid) => {
@@ -166,15 +178,34 @@ fn react(change: Change, expiry: &Expiry, context: &Context) -> Option<Touched> 
     }
 }
 
+/// Ends what names one of these policies that is suspended.
+fn suspend<'a>(stores: &Stores, expiry: &Expiry, policies: impl IntoIterator<Item = &'a str>) {
+    for name in policies {
+        if stores.suspended(name) {
+            expiry.suspend(|policy| policy == name);
+        }
+    }
+}
+
 /// Brings the deadline queue in line with whole lists: forgets what went unseen, and revokes bindings whose request or
-/// account went unseen.
+/// account went unseen, or whose policy was suspended unseen.
 async fn resync(stores: &Stores, expiry: &Expiry, context: &Context) {
     let bindings = stores.bindings();
     let live: HashSet<String> = bindings.iter().map(|b| b.uid.clone()).collect();
     expiry.retain(&live);
-    context.seats.retain(&stores.access_uids());
-    for binding in bindings {
+    let known = stores.access_uids();
+    context.seats.retain(&known);
+    context.switched.retain(&known);
+    context.proofs.retain(&known);
+    for binding in &bindings {
         expiry.watch(binding.clone());
+    }
+    let policies: BTreeSet<&str> = bindings
+        .iter()
+        .filter_map(|b| b.policy.as_deref())
+        .collect();
+    suspend(stores, expiry, policies);
+    for binding in bindings {
         confirm(&binding, stores, expiry, context).await;
     }
 }
@@ -248,6 +279,7 @@ type Failures = Arc<Mutex<HashMap<AccessRef, u32>>>;
 async fn reconcile_all(
     mut passes: UnboundedReceiver<AccessRef>,
     stores: &Arc<Stores>,
+    expiry: &Arc<Expiry>,
     context: &Arc<Context>,
     stop: CancellationToken,
 ) {
@@ -264,8 +296,8 @@ async fn reconcile_all(
     };
     tokio::join!(
         sort,
-        reconcile_kind(namespaced, &stores.accesses, context, stop.clone()),
-        reconcile_kind(wide, &stores.wide_accesses, context, stop.clone()),
+        reconcile_kind(namespaced, &stores.accesses, expiry, context, stop.clone()),
+        reconcile_kind(wide, &stores.wide_accesses, expiry, context, stop.clone()),
     );
 }
 
@@ -273,6 +305,7 @@ async fn reconcile_all(
 async fn reconcile_kind<K>(
     passes: UnboundedReceiver<AccessRef>,
     store: &Store<DeserializeGuard<K>>,
+    expiry: &Arc<Expiry>,
     context: &Arc<Context>,
     stop: CancellationToken,
 ) where
@@ -296,7 +329,7 @@ async fn reconcile_kind<K>(
     applier(
         |object: Arc<DeserializeGuard<K>>, context| {
             let (key, uid) = (AccessRef::of(&*object), object.uid());
-            Box::pin(timed(key, uid, context))
+            Box::pin(timed(key, uid, Arc::clone(expiry), context))
         },
         on_error,
         Arc::clone(context),
@@ -327,8 +360,10 @@ fn forget_failures(failures: &Failures, namespace: Option<String>, name: String)
 async fn timed(
     key: AccessRef,
     uid: Option<String>,
+    expiry: Arc<Expiry>,
     context: Arc<Context>,
 ) -> Result<Action, Error> {
+    expiry.yield_to_deletions().await;
     let began = Instant::now();
     let metrics = Arc::clone(&context.metrics);
     let result = reconcile::reconcile(key, uid, context).await;

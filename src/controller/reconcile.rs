@@ -1,25 +1,27 @@
 //! One pass over one request: guard, facts, judge, plan and apply, status.
 
+use crate::api::access_policy::OnDrift;
 use crate::api::names;
-use crate::api::workload_access::{EndReason, Risk, WorkloadAccessStatus};
+use crate::api::workload_access::EndReason;
 use crate::clock::Clock;
+use crate::cluster::apply;
 use crate::cluster::events::Events;
 use crate::cluster::facts::{Asked, FactReader};
 use crate::cluster::stores::AccessRef;
-use crate::cluster::{apply, status as status_writer};
-use crate::controller::audit;
 use crate::controller::error::Error;
+use crate::controller::proof::{self, Progress, Proofs};
 use crate::controller::seats::Seats;
+use crate::controller::switched::Switched;
 use crate::domain::admit;
-use crate::domain::audit::Line;
+use crate::domain::drift::{self, Drift};
 use crate::domain::grant::Grant;
 use crate::domain::judge::{Approved, NotYet, Verdict};
 use crate::domain::lifetime;
-use crate::domain::oversight::{self, Oversight};
+use crate::domain::oversight::Oversight;
 use crate::domain::plan::{self, Observed, Plan};
 use crate::domain::receipt::{Claims, Keys, Requester};
 use crate::domain::request::{Access, AccessRequest, Place};
-use crate::domain::status::{self, Outcome};
+use crate::domain::status::Outcome;
 use crate::domain::violation::{Problem, Violation};
 use crate::ops::metrics::Metrics;
 use jiff::Timestamp;
@@ -31,6 +33,20 @@ use std::time::Duration;
 
 /// Longest wait before a scheduled or waiting request is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// Longest time for which a live grant is left alone: what somebody changed shows then, even if its event was lost.
+const SWEEP: Duration = Duration::from_secs(30 * 60);
+/// Up to so many seconds earlier, so that not every grant is looked at in the same moment.
+const SPREAD: u64 = 300;
+/// A deadline that was put right is looked at once more: a Job that was suspended begins to count anew.
+const AFTER_REPAIR: Duration = Duration::from_secs(5);
+
+/// When a live grant is looked at again if nothing happens, always the same for one grant.
+fn sweep(uid: &str) -> Duration {
+    let number = uid.bytes().fold(0_u64, |sum, byte| {
+        sum.wrapping_mul(31).wrapping_add(byte.into())
+    });
+    SWEEP - Duration::from_secs(number % SPREAD)
+}
 
 /// Longest wait before a live grant is looked at again that ends with an object of somebody else: should its event be lost,
 /// this look sees what became of it.
@@ -50,6 +66,10 @@ pub struct Context {
     pub keys: Arc<RwLock<Option<Keys>>>,
     /// Places per account.
     pub seats: Arc<Seats>,
+    /// What kill switches ended.
+    pub switched: Arc<Switched>,
+    /// What the authorizer has not answered yet.
+    pub proofs: Proofs,
     /// Events.
     pub events: Events,
     /// Metrics.
@@ -83,6 +103,7 @@ pub async fn reconcile(
             (verdict, Oversight::default(), None)
         }
     };
+    let verdict = unless_switched_off(verdict, &object, &uid, &ctx);
     let pass = Pass {
         object: &object,
         observed: &observed,
@@ -208,6 +229,23 @@ async fn verdict(
     Ok((verdict, oversight))
 }
 
+/// A grant that a kill switch ended is over for that reason, however the world looks by now.
+fn unless_switched_off(verdict: Verdict, object: &Access, uid: &str, ctx: &Context) -> Verdict {
+    let told = object.view().status.and_then(|s| s.end_reason);
+    let deleted = object.view().meta.deletion_timestamp.is_some();
+    let Some(policy) = ctx.switched.policy(uid).filter(|_| !deleted) else {
+        return verdict;
+    };
+    ctx.seats.forget(uid);
+    if told.is_some() {
+        return verdict;
+    }
+    Verdict::Over {
+        reason: EndReason::Suspended,
+        why: lifetime::was_suspended(&policy),
+    }
+}
+
 /// A request that does not pass the guard: never granted, and over if it was granted before.
 fn turned_away(object: &Access, observed: &Observed, wrong: Vec<Violation>) -> Verdict {
     let view = object.view();
@@ -226,13 +264,13 @@ fn turned_away(object: &Access, observed: &Observed, wrong: Vec<Violation>) -> V
     }
 }
 
-struct Pass<'a> {
-    object: &'a Access,
-    observed: &'a Observed,
-    requester: Option<Requester>,
-    oversight: Oversight,
-    ctx: &'a Context,
-    now: Timestamp,
+pub(super) struct Pass<'a> {
+    pub(super) object: &'a Access,
+    pub(super) observed: &'a Observed,
+    pub(super) requester: Option<Requester>,
+    pub(super) oversight: Oversight,
+    pub(super) ctx: &'a Context,
+    pub(super) now: Timestamp,
 }
 
 impl Pass<'_> {
@@ -256,12 +294,23 @@ impl Pass<'_> {
     }
 
     async fn grant(&self, approved: Box<Approved>) -> Result<Action, Error> {
-        let promised = self.object.view().status.and_then(|s| s.not_after.as_ref());
+        let view = self.object.view();
+        let promised = view.status.and_then(|s| s.not_after.as_ref());
         let nothing_yet = self.observed.job.is_none() && promised.is_none();
         let by_people = approved.approval().is_some();
         if nothing_yet && lifetime::may_begin_twice(approved.grant(), by_people) {
             self.report(&Outcome::Beginning(approved.not_after()))
                 .await?;
+        }
+        let drifts = drift::found(&approved, self.observed, view.status, view.meta.generation);
+        self.tell_drift(&drifts).await;
+        let bound = drifts.iter().any(Drift::is_of_binding);
+        if bound && approved.on_drift() == OnDrift::Revoke {
+            let why = format!(
+                "somebody changed what Stint made: {}",
+                drift::words(&drifts)
+            );
+            return self.end_drifted(&approved, &why).await;
         }
         let plan = plan::grant(&approved, self.observed, self.ctx.clock.now());
         match apply::grant(&self.ctx.client, plan, &approved, self.observed).await {
@@ -270,13 +319,14 @@ impl Pass<'_> {
                 // The deadline queue ends it on time; this look writes the end down even if an event is lost.
                 let left = approved.not_after().duration_since(self.ctx.clock.now());
                 let left = Duration::try_from(left).unwrap_or(Duration::ZERO);
-                let look = left + Duration::from_secs(1);
                 let grant = approved.grant();
                 let refers = grant.until().is_some() || grant.workload().is_some();
-                Ok(Action::requeue(match refers {
-                    true => look.min(LOOK_AT_REFERENCES),
-                    false => look,
-                }))
+                let look = match drifts.iter().any(Drift::is_of_deadline) {
+                    true => AFTER_REPAIR,
+                    false if refers => LOOK_AT_REFERENCES,
+                    false => sweep(grant.uid()),
+                };
+                Ok(Action::requeue(look.min(left + Duration::from_secs(1))))
             }
             Err(error) => {
                 self.ctx.seats.leave(approved.grant());
@@ -284,11 +334,23 @@ impl Pass<'_> {
                     return Err(Error::Apply(error));
                 }
                 self.ctx.metrics.error(error.category());
+                if !drifts.is_empty() {
+                    let what = drift::words(&drifts);
+                    let why = format!(
+                        "somebody changed what Stint made, and it could not be repaired: {what}: {error}"
+                    );
+                    return self.end_drifted(&approved, &why).await;
+                }
                 self.report(&Outcome::ApplyRefused(&error.to_string()))
                     .await?;
                 Ok(Action::requeue(LOOK_AGAIN))
             }
         }
+    }
+
+    async fn end_drifted(&self, approved: &Approved, why: &str) -> Result<Action, Error> {
+        self.ctx.seats.leave(approved.grant());
+        self.end(EndReason::Drifted, why).await
     }
 
     async fn end(&self, reason: EndReason, why: &str) -> Result<Action, Error> {
@@ -299,85 +361,43 @@ impl Pass<'_> {
             self.take_away(plan).await?;
             self.ctx.metrics.revoked(reason.as_str());
         }
-        // Written once: what an ended grant says about its end stays as it was.
-        let told = self.object.view().status.and_then(|s| s.end_reason);
-        if reason != EndReason::Deleted && told.is_none() {
-            self.report(&Outcome::Ended(reason, why)).await?;
-        } else if told.is_some() && self.oversight.reviewed() {
-            self.report_review().await?;
-        }
+        let next = match reason {
+            EndReason::Deleted => Action::await_change(),
+            _ => self.tell_end(reason, why).await?,
+        };
         self.take_away(after_status).await?;
-        Ok(Action::await_change())
+        let uid = self.object.view().meta.uid.as_deref();
+        self.ctx.switched.forget(uid.unwrap_or_default());
+        Ok(next)
+    }
+
+    /// Says that it is over, and what became of the access; in one write if the authorizer answers at once. Each is written
+    /// once: what an ended grant says about its end stays as it was.
+    async fn tell_end(&self, reason: EndReason, why: &str) -> Result<Action, Error> {
+        let now = self.ctx.clock.now();
+        let progress = proof::ask(self.ctx, self.object, self.observed, now).await;
+        let told = self.object.view().status.and_then(|s| s.end_reason);
+        let ended = Outcome::Ended(reason, why);
+        let outcome = told.is_none().then_some(&ended);
+        match progress {
+            Progress::Nothing => {
+                self.report_with(outcome, None).await?;
+                Ok(Action::await_change())
+            }
+            Progress::Settled(proof) => {
+                self.report_with(outcome, Some(&proof)).await?;
+                Ok(Action::await_change())
+            }
+            Progress::Open(again) => {
+                self.report_with(outcome, None).await?;
+                Ok(Action::requeue(again))
+            }
+        }
     }
 
     async fn take_away(&self, plan: Plan) -> Result<(), Error> {
         let ended = apply::end(&self.ctx.client, plan).await;
         ended.map_err(Error::Apply)
-    }
-
-    /// Writes the status if it changed, and an audit line and an Event if the request now stands elsewhere.
-    async fn report(&self, outcome: &Outcome<'_>) -> Result<(), Error> {
-        let view = self.object.view();
-        let old = view.status.cloned().unwrap_or_default();
-        let generation = view.meta.generation;
-        let by = self.requester.as_ref();
-        let username = by.map(|r| r.username.as_str());
-        let mut new = status::next(&old, generation, username, outcome, self.now);
-        self.oversight.tell(&old, &mut new, outcome, self.now);
-        let alarm = oversight::alarm(&old, &new);
-        if alarm {
-            self.sound_alarm(&new);
-        }
-        if !self.write(&new).await? {
-            return Ok(());
-        }
-        if let Some((warning, reason, note)) = status::event(&old, &new, outcome) {
-            let began = status::ready_reason(&old) != status::ready_reason(&new);
-            let line = Line::of(&view, by, &new, outcome, began, self.now);
-            audit::tell(&line);
-            self.publish(warning, reason, &note).await;
-        }
-        if alarm {
-            self.publish(true, "BreakGlass", oversight::WANTED).await;
-        }
-        Ok(())
-    }
-
-    /// What an ended grant says about its end stays; that it was reviewed is added.
-    async fn report_review(&self) -> Result<(), Error> {
-        let old = self.object.view().status.cloned().unwrap_or_default();
-        let new = self.oversight.add_review(&old, self.now);
-        self.write(&new).await?;
-        Ok(())
-    }
-
-    /// Before the status is written: a crash then sounds it twice and never not at all.
-    fn sound_alarm(&self, status: &WorkloadAccessStatus) {
-        let view = self.object.view();
-        let risk = status.risk.map_or("unknown", Risk::as_str);
-        self.ctx.metrics.break_glass(risk);
-        tracing::warn!(
-            namespace = view.meta.namespace,
-            name = view.meta.name,
-            by = status.requested_by,
-            risk,
-            "access was given by break-glass"
-        );
-    }
-
-    /// Writes the status; returns whether it changed.
-    async fn write(&self, status: &WorkloadAccessStatus) -> Result<bool, Error> {
-        match status_writer::write(&self.ctx.client, self.object, status).await {
-            Ok(wrote) => Ok(wrote),
-            // The object went meanwhile: there is nobody left to tell.
-            Err(error) if error.is_not_found() => Ok(false),
-            Err(error) => Err(Error::Status(error)),
-        }
-    }
-
-    async fn publish(&self, warning: bool, reason: &str, note: &str) {
-        let events = &self.ctx.events;
-        events.publish(self.object, warning, reason, note).await;
     }
 
     fn look_again(&self, until: Option<Timestamp>, why: &NotYet) -> Action {

@@ -227,4 +227,6 @@ pub struct Live {
     pub until_uid: Option<String>,
     /// Somebody removed what was in place.
     pub taken_away: bool,
+    /// The record contradicts what was told about the grant, where that decides who has what.
+    pub doubtful: bool,
 }

@@ -1,5 +1,6 @@
 //! The one judgement. Webhook, controller and tools call [`judge`]; only it can make an [`Approved`].
 
+use crate::api::access_policy::OnDrift;
 use crate::api::workload_access::{EndReason, PolicyStamp, Risk, SourceStamp};
 use crate::domain::admit::{Ask, no_policy};
 use crate::domain::approval::{self, Admitted, Recorded};
@@ -19,7 +20,7 @@ use crate::domain::source;
 use crate::domain::violation::{Problem, Violation, render_lines};
 use jiff::Timestamp;
 use std::borrow::Cow;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// The judgement.
 #[derive(Debug)]
@@ -76,6 +77,7 @@ pub struct Approved {
     canonical: OnceLock<(Vec<Rule>, String)>,
     not_after: Timestamp,
     policy: PolicyStamp,
+    on_drift: OnDrift,
     requested_by: String,
     held_since: Timestamp,
     source: Option<SourceStamp>,
@@ -124,6 +126,10 @@ impl Approved {
     /// The policy that admits it.
     pub fn policy(&self) -> &PolicyStamp {
         &self.policy
+    }
+    /// What its policy wants done when somebody changed its binding.
+    pub fn on_drift(&self) -> OnDrift {
+        self.on_drift
     }
     /// User name of the requester.
     pub fn requested_by(&self) -> &str {
@@ -255,6 +261,7 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
         canonical: OnceLock::new(),
         not_after,
         policy: policy.stamp().clone(),
+        on_drift: policy.on_drift(),
         requested_by: facts.requester.username.clone(),
         held_since: lifetime::held_since(grant, facts, policy, now),
         source: source::stamp(grant, facts),
@@ -387,10 +394,15 @@ fn admitting_policy<'a>(
             .filter(|until| facts.live.is_none() && question.now >= *until),
         ..ask
     };
-    // Before anything is written about those that refuse.
+    // Before anything is written about those that refuse. A live grant stays with its policy while that admits it: a kill
+    // switch must not miss it because another policy would do as well.
+    let recorded = facts.live.as_ref().map(|live| live.policy.as_str());
+    let own = |(policy, _): &&(Arc<Policy>, bool)| Some(policy.name()) == recorded;
     let admitting = facts
         .policies
         .iter()
+        .filter(own)
+        .chain(&facts.policies)
         .filter(|(policy, may_use)| *may_use && policy.admits(&of(policy)))
         .map(|(policy, _)| &**policy);
     let mut refusals = match approval::best(grant, facts, admitting) {

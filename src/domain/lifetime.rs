@@ -48,6 +48,11 @@ pub(crate) fn may_begin_twice(grant: &Grant, approved_by_people: bool) -> bool {
     short && *grant.place() != Place::Cluster
 }
 
+/// Why a grant under a suspended policy is over.
+pub fn was_suspended(policy: &str) -> String {
+    format!("policy '{policy}' was suspended")
+}
+
 /// Until when a request waits to become active that may wait for this long.
 fn waiting(grant: &Grant, facts: &Facts, pending: SignedDuration) -> Timestamp {
     let from = grant
@@ -103,6 +108,10 @@ pub(crate) fn over(
         let text = format!("was not activated by {until}; create another {kind}");
         return (now >= until).then_some((EndReason::Expired, text));
     };
+    if live.doubtful {
+        let why = "somebody changed the record of the grant, and who has what can no longer be told from it";
+        return end(EndReason::Drifted, why);
+    }
     match &facts.account {
         None => return end(EndReason::IdentityChanged, "the ServiceAccount was deleted"),
         Some(account) if !live.account_uid.is_empty() && account.uid != live.account_uid => {
@@ -116,8 +125,7 @@ pub(crate) fn over(
     let suspended =
         |(policy, _): &(Arc<Policy>, bool)| policy.name() == live.policy && policy.suspended();
     if facts.policies.iter().any(suspended) {
-        let why = format!("policy '{}' was suspended", live.policy);
-        return end(EndReason::Suspended, &why);
+        return end(EndReason::Suspended, &was_suspended(&live.policy));
     }
     let admitted_by = |(policy, _): &&(Arc<Policy>, bool)| policy.name() == live.policy;
     if source::changed(facts)

@@ -5,6 +5,7 @@ use crate::api::names;
 use crate::api::workload_access::{ObjectStamp, WorkloadAccessStatus};
 use crate::domain::approval::Recorded;
 use crate::domain::desired;
+use crate::domain::drift;
 use crate::domain::facts::Live;
 use crate::domain::judge::Approved;
 use crate::domain::request::{AccessRequest, Place};
@@ -38,12 +39,12 @@ pub enum Step {
         /// Seconds from the Job's start.
         seconds: i64,
     },
-    /// Record on the Job the UID of the object of `until`, which appeared after it.
-    RecordUntil {
+    /// Put back what somebody changed about the Job with this UID, but for the deadline.
+    RestoreJob {
         /// UID of the Job.
-        job: String,
-        /// UID of the object.
-        until: String,
+        uid: String,
+        /// A merge patch of its metadata.
+        patch: Box<serde_json::Value>,
     },
     /// Create the Role; the UID of a Job that owns it is known once that exists.
     CreateRole,
@@ -185,16 +186,21 @@ fn recorded(meta: &ObjectMeta) -> Option<Live> {
         namespaced_only: annotations.contains_key(names::NAMESPACED_ONLY),
         until_uid: annotations.get(names::UNTIL_UID).cloned(),
         taken_away: false,
+        doubtful: false,
     })
 }
 
-/// A grant whose record is gone or cannot be read is over.
+/// A grant whose record is gone or cannot be read is over. For why, the status is heard.
 fn unreadable(status: &WorkloadAccessStatus) -> Live {
     Live {
         since: Timestamp::UNIX_EPOCH,
         not_after: status.not_after.as_ref().map_or(Timestamp::MAX, |t| t.0),
         account_uid: String::new(),
-        policy: String::new(),
+        policy: status
+            .policy
+            .as_ref()
+            .map(|p| p.name.clone())
+            .unwrap_or_default(),
         rules_hash: String::new(),
         held_since: Timestamp::UNIX_EPOCH,
         source: None,
@@ -202,6 +208,7 @@ fn unreadable(status: &WorkloadAccessStatus) -> Live {
         namespaced_only: false,
         until_uid: None,
         taken_away: true,
+        doubtful: false,
     }
 }
 
@@ -210,30 +217,29 @@ pub fn grant(approved: &Approved, observed: &Observed, now: Timestamp) -> Plan {
     let mut steps = Vec::new();
     let place = approved.grant().place();
     let job_uid = observed.job.as_ref().and_then(|job| job.uid());
+    let wanted = desired::role_binding(approved, job_uid.as_deref());
+    let binding = observed.binding.as_ref();
+    let standing = binding.filter(|binding| same_binding(binding, &wanted));
+    // Whoever was let in goes first: what follows may fail.
+    if let (Some(other), None) = (binding, standing) {
+        steps.push(Step::DeleteBinding(other.uid().unwrap_or_default()));
+    }
     match (&observed.job, place) {
         (_, Place::Cluster) => {}
         (None, _) => steps.push(Step::CreateJob(Box::new(desired::job(approved, now)))),
         (Some(job), _) => {
+            steps.extend(restore_job(approved, job));
             steps.extend(set_deadline(approved, job));
-            steps.extend(record_until(approved, job));
         }
     }
     let wanted = desired::role(approved, job_uid.as_deref());
     match &observed.role {
         None => steps.push(Step::CreateRole),
-        Some(role) if !desired::same_rules(role, approved) || !same_owner(role, &wanted) => {
-            steps.push(Step::ReplaceRole);
-        }
+        Some(role) if !same_role(role, &wanted, approved) => steps.push(Step::ReplaceRole),
         Some(_) => {}
     }
-    let wanted = desired::role_binding(approved, job_uid.as_deref());
-    match &observed.binding {
-        None => steps.push(Step::CreateBinding),
-        Some(binding) if !same_binding(binding, &wanted) => {
-            steps.push(Step::DeleteBinding(binding.uid().unwrap_or_default()));
-            steps.push(Step::CreateBinding);
-        }
-        Some(_) => {}
+    if standing.is_none() {
+        steps.push(Step::CreateBinding);
     }
     plan(place.clone(), desired::name(approved), steps)
 }
@@ -275,16 +281,30 @@ fn set_deadline(approved: &Approved, job: &Job) -> Option<Step> {
     })
 }
 
-fn record_until(approved: &Approved, job: &Job) -> Option<Step> {
-    let until = approved.until_uid()?;
-    let recorded = job.annotations().contains_key(names::UNTIL_UID);
-    (!recorded).then(|| Step::RecordUntil {
-        job: job.uid().unwrap_or_default(),
-        until: until.to_owned(),
+/// The Job's record, owner and idleness; one that says otherwise is put right.
+fn restore_job(approved: &Approved, job: &Job) -> Option<Step> {
+    let wanted = desired::job(approved, approved.not_after());
+    let same = same_annotations(job, &wanted)
+        && same_owner(job, &wanted)
+        && drift::not_idle(job).is_empty();
+    (!same).then(|| Step::RestoreJob {
+        uid: job.uid().unwrap_or_default(),
+        patch: Box::new(serde_json::json!({"metadata": {
+            "annotations": wanted.annotations(), "ownerReferences": wanted.owner_references(),
+        }})),
     })
 }
 
-fn same_owner(object: &impl ResourceExt, wanted: &impl ResourceExt) -> bool {
+/// In the whole cluster the ClusterRole carries the record too.
+fn same_role(role: &Role, wanted: &Role, approved: &Approved) -> bool {
+    let recorded = match approved.grant().place() {
+        Place::Namespace(_) => true,
+        Place::Cluster => same_annotations(role, wanted),
+    };
+    recorded && desired::same_rules(role, approved) && same_owner(role, wanted)
+}
+
+pub(crate) fn same_owner(object: &impl ResourceExt, wanted: &impl ResourceExt) -> bool {
     let (actual, wanted) = (object.owner_references(), wanted.owner_references());
     let uid = |owners: &[OwnerReference]| owners.first().map(|owner| owner.uid.clone());
     actual.len() == 1 && uid(actual) == uid(wanted)
@@ -294,9 +314,16 @@ fn same_binding(binding: &RoleBinding, wanted: &RoleBinding) -> bool {
     binding.role_ref == wanted.role_ref
         && binding.subjects == wanted.subjects
         && same_owner(binding, wanted)
-        && wanted.annotations().iter().all(|(key, value)| {
-            let actual = binding.annotations().get(key);
-            // A binding that a version before this annotation made stays: access would break off for a remark.
-            actual == Some(value) || (key == names::REQUESTED_BY && actual.is_none())
-        })
+        && same_annotations(binding, wanted)
+}
+
+/// Whether Stint's annotations are as wanted; others are nobody's concern.
+fn same_annotations(object: &impl ResourceExt, wanted: &impl ResourceExt) -> bool {
+    let found = object.annotations();
+    let mut wanted = wanted.annotations().iter();
+    wanted.all(|(key, value)| {
+        let actual = found.get(key);
+        // What a version before this annotation made stays: access would break off for a remark.
+        actual == Some(value) || (key == names::REQUESTED_BY && actual.is_none())
+    })
 }

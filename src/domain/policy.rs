@@ -1,7 +1,7 @@
 //! The compiled form of an `AccessPolicy`. What it says about one request is in `admit`.
 
 use crate::api::access_policy::{
-    self, AccessPolicy, Allow, Cumulative, FollowRole, Limits, PolicyCondition,
+    self, AccessPolicy, Allow, Cumulative, FollowRole, Limits, OnDrift, PolicyCondition,
     RequireResourceNames,
 };
 use crate::api::workload_access::{PolicyStamp, Risk, RoleReference, Urgency};
@@ -56,6 +56,7 @@ pub struct Policy {
     pub(crate) require_until: bool,
     pub(crate) cumulative: Option<Cumulative>,
     pub(crate) follow_role: FollowRole,
+    pub(crate) on_drift: OnDrift,
     pub(crate) conditions: Vec<Condition>,
     pub(crate) approval: Option<ApprovalTerms>,
     pub(crate) break_glass: Option<SignedDuration>,
@@ -119,6 +120,7 @@ impl Policy {
             require_until: limits.require_until.unwrap_or(false),
             cumulative: limits.cumulative,
             follow_role: spec.follow_role.unwrap_or(FollowRole::Keep),
+            on_drift: spec.on_drift.unwrap_or(OnDrift::Repair),
             conditions: conditions(spec.conditions.as_deref().unwrap_or_default(), &mut wrong),
             approval: approval(spec.approval.as_ref(), &mut wrong),
             break_glass: spec.break_glass.as_ref().and_then(|terms| {
@@ -170,6 +172,11 @@ impl Policy {
     /// What happens to a grant when the role it was copied from changes.
     pub fn follow_role(&self) -> FollowRole {
         self.follow_role
+    }
+
+    /// What happens to a grant whose binding somebody changed.
+    pub fn on_drift(&self) -> OnDrift {
+        self.on_drift
     }
 
     /// The roles that a request may name.

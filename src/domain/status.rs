@@ -3,10 +3,12 @@
 use crate::api::access_policy::AccessPolicyStatus;
 use crate::api::conditions as names;
 use crate::api::workload_access::{EndReason, PolicyStamp, WorkloadAccessStatus};
+use crate::domain::grant::Account;
 use crate::domain::judge::{Approved, NotYet};
 use crate::domain::plan::Applied;
 use crate::domain::policy::Policy;
 use crate::domain::request::Place;
+use crate::domain::verification::Proof;
 use crate::domain::violation::{Violation, render_lines};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -76,6 +78,36 @@ fn activate(status: &mut WorkloadAccessStatus, approved: &Approved, applied: &Ap
         Place::Cluster => status.cluster_role_binding = binding,
     }
     status.deadline = applied.deadline.clone();
+}
+
+/// The status of an ended grant, with what was proven about its access.
+pub fn verified(
+    mut status: WorkloadAccessStatus,
+    generation: Option<i64>,
+    proof: &Proof,
+    account: &Account,
+    now: Timestamp,
+) -> WorkloadAccessStatus {
+    let gone = proof.residue.is_empty();
+    let reason = match gone {
+        true => names::REASON_ACCESS_GONE,
+        false => names::REASON_RESIDUAL_ACCESS,
+    };
+    let verified = (names::VERIFIED, gone, reason);
+    let message = proof.message(account);
+    let verified = condition(&status.conditions, generation, verified, &message, now);
+    status.conditions.push(verified);
+    status
+}
+
+/// The Event that warns of access that something else still gives.
+pub fn residue_event(
+    new: &WorkloadAccessStatus,
+    proof: &Proof,
+) -> Option<(bool, &'static str, String)> {
+    let verified = new.conditions.iter().find(|c| c.type_ == names::VERIFIED)?;
+    let note = verified.message.clone();
+    (!proof.residue.is_empty()).then_some((true, names::REASON_RESIDUAL_ACCESS, note))
 }
 
 /// The conditions in words: what each says, which of them exist.
@@ -302,7 +334,10 @@ pub fn event(
             (false, "GrantRevoked")
         }
         Outcome::Ended(
-            EndReason::IdentityChanged | EndReason::PolicyWithdrawn | EndReason::Suspended,
+            EndReason::IdentityChanged
+            | EndReason::PolicyWithdrawn
+            | EndReason::Suspended
+            | EndReason::Drifted,
             _,
         ) => (true, "GrantRevoked"),
     };

@@ -36,6 +36,7 @@ pub struct Metrics {
     overdue_grants: Gauge,
     revocations: Family<OneLabel, Counter>,
     break_glass: Family<OneLabel, Counter>,
+    drifts: Family<OneLabel, Counter>,
     certificate_not_after: Gauge,
     watch_restarts: Family<OneLabel, Counter>,
 }
@@ -62,6 +63,7 @@ impl Metrics {
             overdue_grants: Gauge::default(),
             revocations: Family::default(),
             break_glass: Family::default(),
+            drifts: Family::default(),
             certificate_not_after: Gauge::default(),
             watch_restarts: Family::default(),
         };
@@ -102,6 +104,11 @@ impl Metrics {
             "break_glass_grants",
             "Grants given by break-glass, by risk",
             self.break_glass.clone(),
+        );
+        registry.register(
+            "drifts",
+            "Objects of live grants that somebody changed, by kind",
+            self.drifts.clone(),
         );
         registry.register(
             "watch_restarts",
@@ -189,6 +196,11 @@ impl Metrics {
         self.break_glass.get_or_create(&[("risk", risk)]).inc();
     }
 
+    /// `stint_drifts_total{kind}`: one object of a live grant was found changed by somebody else.
+    pub fn drifted(&self, kind: &'static str) {
+        self.drifts.get_or_create(&[("kind", kind)]).inc();
+    }
+
     /// `stint_expiry_lateness_seconds`: how long after its end a binding was gone.
     pub fn expired(&self, late: Duration) {
         self.expiry_lateness.observe(late.as_secs_f64());
@@ -239,6 +251,7 @@ mod tests {
         metrics.expired(Duration::from_millis(15));
         metrics.revoked("Expired");
         metrics.break_glass("High");
+        metrics.drifted("Role");
         metrics.set_overdue(2);
         metrics.set_certificate_not_after(Timestamp::from_second(1_800_000_000).unwrap());
         metrics.watch_restarted("RoleBinding");
@@ -254,6 +267,7 @@ mod tests {
             "stint_expiry_lateness_seconds_bucket{le=\"0.02\"} 1",
             "stint_revocations_total{reason=\"Expired\"} 1",
             "stint_break_glass_grants_total{risk=\"High\"} 1",
+            "stint_drifts_total{kind=\"Role\"} 1",
             "stint_overdue_grants 2",
             "stint_certificate_not_after_seconds 1800000000",
             "stint_watch_restarts_total{kind=\"RoleBinding\"} 1",

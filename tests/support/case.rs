@@ -110,6 +110,7 @@ pub fn live(since: &str, not_after: &str) -> Live {
         namespaced_only: false,
         until_uid: None,
         taken_away: false,
+        doubtful: false,
     }
 }
 

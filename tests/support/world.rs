@@ -16,7 +16,7 @@ use stint::ops::readiness::{Liveness, Readiness};
 use stint::webhook::admission::Admission;
 use tokio_util::sync::CancellationToken;
 
-use super::fake_api::FakeApi;
+use super::fake_api::{Decision, FakeApi};
 
 /// Where the requests live.
 pub const NAMESPACE: &str = "payments";
@@ -64,7 +64,7 @@ impl World {
     /// Begins at noon.
     pub fn new() -> World {
         let api = FakeApi::new("2026-12-01T12:00:00Z".parse().unwrap());
-        api.on_review(|_| true);
+        authorizer_behind(&api, Duration::ZERO);
         api.with_controller_manager();
         api.namespace(NAMESPACE, json!({"team": "payments"}));
         api.service_account(NAMESPACE, "migrator", json!({}));
@@ -95,6 +95,11 @@ impl World {
     /// The keys of its operators.
     pub fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    /// From now on the authorizer works with a copy this old.
+    pub fn authorizer_behind(&self, lag: Duration) {
+        authorizer_behind(&self.api, lag);
     }
 
     /// Starts an operator, as a process of its own would.
@@ -243,6 +248,16 @@ impl World {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
+}
+
+/// Everybody may `use` every policy; otherwise RBAC decides, by a copy this old.
+fn authorizer_behind(api: &FakeApi, lag: Duration) {
+    api.authorize(
+        move |api, review| match review["spec"]["resourceAttributes"]["verb"] == "use" {
+            true => Decision::allowed(),
+            false => api.rbac(review, lag),
+        },
+    );
 }
 
 /// Runs `life` while the invariant is watched.

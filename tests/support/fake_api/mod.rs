@@ -4,6 +4,7 @@
 //! what a real server does where a controller can notice; `tests/support/conformance.rs` holds both to the same table.
 
 mod apply;
+mod authorizer;
 mod checks;
 mod controllers;
 mod defaults;
@@ -21,6 +22,8 @@ mod write;
 
 // Each test binary uses a part of these.
 #[allow(unused_imports)]
+pub use authorizer::Decision;
+#[allow(unused_imports)]
 pub use faults::{Call, Harm, Matcher, on};
 
 use faults::Control;
@@ -37,7 +40,7 @@ use tokio::{
 };
 use write::Admission;
 
-type Review = dyn Fn(&Value) -> bool + Send + Sync;
+type Review = dyn Fn(&FakeApi, &Value) -> Decision + Send + Sync;
 
 /// The server. Clones are the same server.
 #[derive(Clone)]
@@ -61,7 +64,7 @@ impl FakeApi {
             epoch: Instant::now(),
             state: Mutex::default(),
             control: Mutex::default(),
-            review: Mutex::new(Arc::new(|_| false)),
+            review: Mutex::new(Arc::new(|_, _| Decision::default())),
             admission: Mutex::new(None),
             changed: channel::Sender::new(0),
         }));
@@ -173,6 +176,14 @@ impl FakeApi {
 
     /// Answers access reviews; until set, every one is refused. Must not call this server.
     pub fn on_review(&self, decide: impl Fn(&Value) -> bool + Send + Sync + 'static) {
+        self.authorize(move |_, review| Decision {
+            allowed: decide(review),
+            reason: String::new(),
+        });
+    }
+
+    /// Answers access reviews with a reason. The decision may ask the server what its RBAC says (`Self::rbac`).
+    pub fn authorize(&self, decide: impl Fn(&FakeApi, &Value) -> Decision + Send + Sync + 'static) {
         *lock(&self.0.review) = Arc::new(decide);
     }
 

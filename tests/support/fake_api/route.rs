@@ -146,8 +146,11 @@ impl FakeApi {
         let decide = lock(&self.0.review).clone();
         review["apiVersion"] = target.kind.api_version().into();
         review["kind"] = target.kind.kind.as_str().into();
-        let allowed = decide(&review);
-        review["status"] = json!({"allowed": allowed});
+        let decision = decide(self, &review);
+        review["status"] = json!({"allowed": decision.allowed});
+        if !decision.reason.is_empty() {
+            review["status"]["reason"] = decision.reason.into();
+        }
         Ok((201, review))
     }
 }

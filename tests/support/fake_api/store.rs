@@ -11,6 +11,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     time::Duration,
 };
+use tokio::time::Instant;
 
 /// Where an object is kept. Versions of one group share the storage.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,6 +55,8 @@ pub enum Delivery {
 pub struct Event {
     /// resourceVersion of the change.
     pub version: u64,
+    /// When it happened.
+    pub at: Instant,
     /// The object.
     pub key: Key,
     /// State before; absent for a creation.
@@ -127,6 +130,7 @@ impl State {
         let delivery = self.deliveries.remove(&self.history.len());
         self.history.push(Event {
             version: self.version,
+            at: Instant::now(),
             key: key.clone(),
             old,
             new,

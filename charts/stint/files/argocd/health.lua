@@ -28,7 +28,8 @@ elseif is_true("Reconciling") then
   health = "Progressing" -- waiting
 elseif ready.reason == "Suspended" then
   health = "Suspended" -- a policy's kill switch: the policy itself, and what it ended
-elseif status.endReason == "IdentityChanged" or status.endReason == "PolicyWithdrawn" then
+elseif status.endReason == "IdentityChanged" or status.endReason == "PolicyWithdrawn"
+  or status.endReason == "Drifted" then
   health = "Degraded" -- taken away before its end
 elseif ready.status == "True" then
   health = "Healthy" -- active, or ended as planned
