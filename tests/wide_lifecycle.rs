@@ -8,6 +8,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use rstest::rstest;
 use serde_json::{Value, json};
+use stint::webhook::admission::VALIDATE;
+use stint::webhook::server::Handler;
 use support::fake_api::on;
 use support::world::{NAMESPACE, World};
 
@@ -340,6 +342,49 @@ async fn a_recreated_account_loses_it_at_once() {
         (reason(&world, "a"), made(&world)),
         ("IdentityChanged".into(), [0, 0])
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_of_the_account_that_is_gone_ends_it_and_the_end_is_written_down() {
+    let (world, _operator) = live().await;
+    world.api.remove("serviceaccounts", NAMESPACE, "migrator");
+    world.api.remove("namespaces", "", NAMESPACE);
+    world.pass(SECOND).await;
+    assert_eq!(
+        (reason(&world, "a"), made(&world)),
+        ("IdentityChanged".into(), [0, 0])
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_does_not_exist_is_a_refusal_that_says_what_is_missing() {
+    let world = world();
+    let operator = world.operator();
+    world.pass(SECOND).await;
+    let object = json!({
+        "apiVersion": "stint.dev/v1alpha1", "kind": "ClusterWorkloadAccess",
+        "metadata": {"name": "a"},
+        "spec": {
+            "serviceAccountRef": {"name": "migrator", "namespace": "paymints"},
+            "rules": [{"apiGroups": [""], "resources": ["nodes"], "resourceNames": ["a"], "verbs": ["get"]}],
+            "reason": "a test", "duration": "1h"
+        }
+    });
+    let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+        "uid": "u", "operation": "CREATE", "name": "a",
+        "kind": {"group": "stint.dev", "version": "v1alpha1", "kind": "ClusterWorkloadAccess"},
+        "resource": {"group": "stint.dev", "version": "v1alpha1", "resource": "clusterworkloadaccesses"},
+        "userInfo": {"username": "alice"}, "object": world.stamped_wide(object),
+    }});
+    let body = review.to_string().into_bytes().into();
+    let answer = operator.admission.handle(VALIDATE, body).await.unwrap();
+    let answer: Value = serde_json::from_slice(&answer).unwrap();
+    let status = &answer["response"]["status"];
+    let message = status["message"].as_str().unwrap();
+    assert_eq!(status["code"], 422, "{message}");
+    for code in ["WA-ACCOUNT-MISSING", "WA-NO-POLICY"] {
+        assert!(message.contains(code), "{message}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
