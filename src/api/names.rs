@@ -35,8 +35,8 @@ pub const HELD_SINCE: &str = "stint.dev/held-since";
 /// Annotation on what records a grant: the source role as it was copied, as JSON.
 pub const SOURCE: &str = "stint.dev/source";
 
-/// Annotation on what records a grant in the whole cluster: `true` if everything granted lives in namespaces.
-pub const NAMESPACED_ONLY: &str = "stint.dev/namespaced-only";
+/// Annotation on what records a grant in the whole cluster: `true` if anything granted lives in namespaces.
+pub const IN_NAMESPACES: &str = "stint.dev/in-namespaces";
 
 /// Annotation on the certificate Secret: RFC 3339 instant at which the authority before this one expires.
 pub const CA_OLD_NOT_AFTER: &str = "stint.dev/ca-old-not-after";

@@ -161,8 +161,8 @@ fn job_owner(approved: &Approved, job_uid: &str) -> OwnerReference {
 fn record(approved: &Approved, metadata: &mut ObjectMeta) {
     let annotations = metadata.annotations.get_or_insert_default();
     annotations.insert(names::RULES_HASH.into(), approved.rules_hash().into());
-    if approved.namespaced_only() {
-        annotations.insert(names::NAMESPACED_ONLY.into(), "true".into());
+    if approved.in_namespaces() {
+        annotations.insert(names::IN_NAMESPACES.into(), "true".into());
     }
     let then = |source: &SourceStamp| SourceStamp {
         changed: false,

@@ -117,8 +117,8 @@ pub struct Live {
     pub held_since: Timestamp,
     /// The role that the rules were copied from, as it was.
     pub source: Option<SourceStamp>,
-    /// Whether everything granted lives in namespaces; recorded for grants in the whole cluster alone.
-    pub namespaced_only: bool,
+    /// Whether anything granted lives in namespaces; recorded for grants in the whole cluster alone.
+    pub in_namespaces: bool,
     /// Somebody removed what was in place.
     pub taken_away: bool,
 }

@@ -63,7 +63,7 @@ pub struct Approved {
     requested_by: String,
     held_since: Timestamp,
     source: Option<SourceStamp>,
-    namespaced_only: bool,
+    in_namespaces: bool,
     patterns: Patterns,
     risk: Risk,
     findings: Vec<&'static str>,
@@ -119,9 +119,9 @@ impl Approved {
     pub fn source(&self) -> Option<&SourceStamp> {
         self.source.as_ref()
     }
-    /// Whether a grant in the whole cluster gives nothing that does not live in namespaces.
-    pub fn namespaced_only(&self) -> bool {
-        self.namespaced_only
+    /// Whether a grant in the whole cluster gives anything that lives in namespaces.
+    pub fn in_namespaces(&self) -> bool {
+        self.in_namespaces
     }
     /// What the catalogue sees in the rules.
     pub fn patterns(&self) -> Patterns {
@@ -172,8 +172,8 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
     if let Some(ceiling) = &facts.ceiling {
         beyond_ceiling(base, &rules, ceiling, &mut wrong);
     }
-    let namespaced_only = scope == Scope::Cluster && source::namespaced_only(facts, &rules);
-    let found = assess(grant, facts, patterns, findings, namespaced_only, scope);
+    let in_namespaces = scope == Scope::Cluster && source::in_namespaces(facts, &rules);
+    let found = assess(grant, facts, patterns, findings, in_namespaces, scope);
     let question = Question {
         rules: &rules,
         scope,
@@ -216,7 +216,7 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
         requested_by: facts.requester.username.clone(),
         held_since: lifetime::held_since(grant, facts, policy, now),
         source: source::stamp(grant, facts),
-        namespaced_only,
+        in_namespaces,
         patterns: found.patterns,
         risk: found.risk,
         warnings: found.warnings(),
@@ -310,10 +310,10 @@ fn assess(
     facts: &Facts,
     patterns: Patterns,
     mut findings: Vec<Finding>,
-    namespaced_only: bool,
+    in_namespaces: bool,
     scope: Scope<'_>,
 ) -> Assessment {
-    if namespaced_only {
+    if in_namespaces {
         findings.extend(catalogue::finding("OB-W07", scope));
     }
     if grant.account().namespace != grant.home()

@@ -163,7 +163,7 @@ fn recorded(meta: &ObjectMeta) -> Option<Live> {
             Some(text) => Some(serde_json::from_str(text).ok()?),
             None => None,
         },
-        namespaced_only: annotations.contains_key(names::NAMESPACED_ONLY),
+        in_namespaces: annotations.contains_key(names::IN_NAMESPACES),
         taken_away: false,
     })
 }
@@ -178,7 +178,7 @@ fn unreadable(status: &WorkloadAccessStatus) -> Live {
         rules_hash: String::new(),
         held_since: Timestamp::UNIX_EPOCH,
         source: None,
-        namespaced_only: false,
+        in_namespaces: false,
         taken_away: true,
     }
 }

@@ -102,7 +102,7 @@ pub fn live(since: &str, not_after: &str) -> Live {
         rules_hash: String::new(),
         held_since: at(since),
         source: None,
-        namespaced_only: false,
+        in_namespaces: false,
         taken_away: false,
     }
 }
