@@ -298,6 +298,19 @@ fn rights_that_live_in_namespaces_need_a_policy_that_says_so() {
     );
 }
 
+#[test]
+fn a_path_is_a_name_to_a_policy_that_requires_names() {
+    let policy = with(
+        wide_policy(),
+        "/spec/limits/requireResourceNames",
+        json!("All"),
+    );
+    let paths = with_rules(json!([{"nonResourceURLs": ["/version"], "verbs": ["get"]}]));
+    granted(paths, &under(policy.clone()));
+    let nodes = with_rules(json!([{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}]));
+    assert_eq!(codes(decide(nodes, &under(policy))), ["WA-NO-NAMES"]);
+}
+
 #[rstest]
 #[case::nodes(json!({"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}))]
 #[case::path(json!({"nonResourceURLs": ["/version"], "verbs": ["get"]}))]
