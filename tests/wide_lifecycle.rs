@@ -387,6 +387,68 @@ async fn a_namespace_that_does_not_exist_is_a_refusal_that_says_what_is_missing(
     }
 }
 
+/// The request with a spec that nobody can read.
+fn undecodable(mut object: Value) -> Value {
+    object["spec"]["rules"] = json!("all of them");
+    object
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_cannot_be_read_any_more_loses_its_access_and_keeps_its_record() {
+    let (world, _operator) = live().await;
+    let readable = request(&world, "a");
+    world.api.seed(undecodable(readable.clone()));
+    world.pass(SECOND).await;
+    assert_eq!(made(&world), [0, 1], "no status says yet that it ended");
+    world.api.seed(readable);
+    world.pass(SECOND).await;
+    assert_eq!(
+        (reason(&world, "a"), made(&world)),
+        ("Revoked".into(), [0, 0])
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_cannot_be_read_takes_away_nothing_of_somebody_else() {
+    let world = world();
+    admit(&world, "a", json!({"duration": "1h"}));
+    let object = undecodable(request(&world, "a"));
+    let name =
+        stint::api::names::made_object_name("a", object["metadata"]["uid"].as_str().unwrap());
+    world.api.seed(object);
+    let rbac = "rbac.authorization.k8s.io";
+    world.api.seed(json!({
+        "apiVersion": format!("{rbac}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": name},
+        "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": "view"}
+    }));
+    let _operator = world.operator();
+    world.pass(SECOND).await;
+    assert!(world.api.get("clusterrolebindings", "", &name).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_binding_that_is_built_anew_does_not_begin_the_grant_anew() {
+    let (world, _operator) = live().await;
+    world.pass(MINUTE * 40).await;
+    let mut binding = managed(&world, "clusterrolebindings").remove(0);
+    binding["subjects"][0]["name"] = json!("other");
+    world.api.seed(binding);
+    let mut looked_at = request(&world, "a");
+    looked_at["metadata"]["labels"]["touched"] = json!("1");
+    world.api.seed(looked_at);
+    world.pass(MINUTE).await;
+    let rebuilt = managed(&world, "clusterrolebindings").remove(0);
+    assert_eq!(rebuilt["subjects"][0]["name"], "migrator");
+    // What a condition sees as the begin, through `now`.
+    let since = json!([{"expression": "now < timestamp('2026-12-01T12:30:00Z')"}]);
+    change_policy(&world, "/spec", "conditions", since);
+    world.pass(SECOND).await;
+    assert_eq!(
+        (reason(&world, "a"), made(&world)),
+        ("Active".into(), [1, 1])
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn revoking_ends_it() {
     let (world, _operator) = live().await;

@@ -1,6 +1,6 @@
 //! A world in virtual time: the in-process API server, and operators that live and die in it.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -44,6 +44,8 @@ pub struct World {
 pub struct Operator {
     /// Its webhook's handler.
     pub admission: Admission,
+    /// Its receipt keys.
+    pub keys: Arc<RwLock<Option<Keys>>>,
     _tasks: Tasks,
     readiness: Readiness,
 }
@@ -109,6 +111,7 @@ impl World {
             false => drop(readiness.gate("receipt-keys")),
         }
         let admission = core.admission();
+        let keys = Arc::clone(&core.keys);
         let mut tasks = Tasks::new();
         core.spawn(
             &mut tasks,
@@ -117,6 +120,7 @@ impl World {
         );
         Operator {
             admission,
+            keys,
             _tasks: tasks,
             readiness,
         }
