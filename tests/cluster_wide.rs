@@ -224,7 +224,9 @@ async fn nodes_are_grantable(admin: &Client) {
         let role = json!({
             "metadata": {"name": "nodes-are-grantable", "labels": {"rbac.stint.dev/grantable": "true"}},
             "rules": [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list"]},
-                      {"nonResourceURLs": ["/metrics"], "verbs": ["get"]}]
+                      {"nonResourceURLs": ["/metrics"], "verbs": ["get"]},
+                      {"apiGroups": [""], "resources": ["*/scale"], "verbs": ["get"]},
+                      {"apiGroups": [""], "resources": ["serviceaccounts/token"], "verbs": ["create"]}]
         });
         create(admin, RBAC, "ClusterRole", "", role).await;
     })
@@ -361,6 +363,14 @@ async fn deleting_the_request_ends_it_also_while_stint_is_down_and_never_orphans
     let name = platform.name("deleted");
     let refused = platform.requests.delete(&name, &orphan).await;
     assert!(message(refused.unwrap_err()).contains("[WA-ORPHAN]"));
+    let kept = json!({"metadata": {"finalizers": ["example.com/kept"]}});
+    let nobody = PatchParams::default();
+    let refused = platform
+        .requests
+        .patch(&name, &nobody, &Patch::Merge(kept))
+        .await;
+    let text = message(refused.unwrap_err());
+    assert!(text.contains("must not get a finalizer"), "{text}");
     platform.team.stint.kill().await;
     let refused = platform.requests.delete(&name, &orphan).await;
     assert!(message(refused.unwrap_err()).contains("[WA-ORPHAN]"));
@@ -428,6 +438,10 @@ fn nodes(verb: &str) -> Value {
     json!([{"apiGroups": [""], "resources": ["nodes"], "verbs": [verb]}])
 }
 
+fn tokens(of: Value) -> Value {
+    json!([{"apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": of, "verbs": ["create"]}])
+}
+
 fn bound(role: &str) -> Value {
     json!({"/roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
            "/subjects": [{"kind": "ServiceAccount", "name": "migrator", "namespace": "default"}]})
@@ -445,6 +459,11 @@ async fn the_operators_own_account_writes_only_grants_within_its_ceiling() {
     };
     let good = json!({"/rules": nodes("get")});
     role(good).await.unwrap();
+    // The ceiling has `nodes-are-grantable`, which lets pass what it covers by a subresource of anything.
+    let by_subresource = json!([{"apiGroups": [""], "resources": ["replicationcontrollers/scale"], "verbs": ["get"]}]);
+    role(json!({"/rules": by_subresource})).await.unwrap();
+    let named = tokens(json!(["builder"]));
+    role(json!({"/rules": named})).await.unwrap();
     let beyond = "attempting to grant RBAC permissions not currently held";
     for (changes, says) in [
         (json!({"/rules": nodes("delete")}), beyond),
@@ -478,6 +497,14 @@ async fn the_operators_own_account_writes_only_grants_within_its_ceiling() {
             // Two policies refuse this, and the API server tells of either.
             "a Role made by Stint must",
         ),
+        (
+            json!({"/rules": tokens(json!([]))}),
+            "must name the accounts",
+        ),
+        (
+            json!({"/rules": tokens(json!(["stint"]))}),
+            "must name the accounts",
+        ),
     ] {
         let refused = role(changes.clone()).await.unwrap_err();
         assert!(refused.contains(says), "{changes}: {refused}");
@@ -495,6 +522,14 @@ async fn the_operators_own_account_writes_only_grants_within_its_ceiling() {
     assert!(
         another.contains("binds the Role of its own name"),
         "{another}"
+    );
+    // Neither is the name of a grant's enough of a ClusterRole that is none of Stint's.
+    let mut changes = bound("nodes-are-grantable");
+    changes["/metadata/name"] = "nodes-are-grantable".into();
+    let namesake = binding(changes).await.unwrap_err();
+    assert!(
+        namesake.contains("binds only a ClusterRole that Stint made"),
+        "{namesake}"
     );
     for name in ["cluster-admin", "stint-grantable"] {
         let refused = bindings.delete(name, &DeleteParams::default()).await;

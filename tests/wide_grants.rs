@@ -278,10 +278,10 @@ fn rights_that_live_in_namespaces_need_a_policy_that_says_so() {
     assert!(approved.findings().contains(&"OB-W07"));
     assert!(approved.risk() >= Risk::Medium);
     // Once granted, what was found stays found, whatever is served later.
-    let live = |namespaced_only| Facts {
+    let live = |in_namespaces| Facts {
         served: None,
         live: Some(Live {
-            namespaced_only,
+            in_namespaces,
             ..live(NOW, "2026-12-01T12:30:00Z")
         }),
         ..accepting(&[])
@@ -296,6 +296,29 @@ fn rights_that_live_in_namespaces_need_a_policy_that_says_so() {
             .findings()
             .contains(&"OB-W07")
     );
+}
+
+#[test]
+fn a_path_is_a_name_to_a_policy_that_requires_names() {
+    let policy = with(
+        wide_policy(),
+        "/spec/limits/requireResourceNames",
+        json!("All"),
+    );
+    let paths = with_rules(json!([{"nonResourceURLs": ["/version"], "verbs": ["get"]}]));
+    granted(paths, &under(policy.clone()));
+    let nodes = with_rules(json!([{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}]));
+    assert_eq!(codes(decide(nodes, &under(policy))), ["WA-NO-NAMES"]);
+}
+
+#[rstest]
+#[case::nodes(json!({"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}))]
+#[case::path(json!({"nonResourceURLs": ["/version"], "verbs": ["get"]}))]
+fn a_right_that_needs_the_whole_cluster_excuses_none_that_does_not(#[case] other: Value) {
+    let of_namespaces = json!({"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]});
+    let both = with_rules(json!([other, of_namespaces]));
+    let found = codes(decide(both, &wide_facts()));
+    assert!(found.contains(&"OB-W07"), "{found:?}");
 }
 
 #[test]

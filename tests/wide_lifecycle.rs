@@ -10,6 +10,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use rstest::rstest;
 use serde_json::{Value, json};
+use stint::webhook::admission::VALIDATE;
+use stint::webhook::server::Handler;
 use support::fake_api::on;
 use support::world::{NAMESPACE, World};
 use wide::{admit, world};
@@ -302,6 +304,111 @@ async fn a_recreated_account_loses_it_at_once() {
     assert_eq!(
         (reason(&world, "a"), made(&world)),
         ("IdentityChanged".into(), [0, 0])
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_of_the_account_that_is_gone_ends_it_and_the_end_is_written_down() {
+    let (world, _operator) = live().await;
+    world.api.remove("serviceaccounts", NAMESPACE, "migrator");
+    world.api.remove("namespaces", "", NAMESPACE);
+    world.pass(SECOND).await;
+    assert_eq!(
+        (reason(&world, "a"), made(&world)),
+        ("IdentityChanged".into(), [0, 0])
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_does_not_exist_is_a_refusal_that_says_what_is_missing() {
+    let world = world();
+    let operator = world.operator();
+    world.pass(SECOND).await;
+    let object = json!({
+        "apiVersion": "stint.dev/v1alpha1", "kind": "ClusterWorkloadAccess",
+        "metadata": {"name": "a"},
+        "spec": {
+            "serviceAccountRef": {"name": "migrator", "namespace": "paymints"},
+            "rules": [{"apiGroups": [""], "resources": ["nodes"], "resourceNames": ["a"], "verbs": ["get"]}],
+            "reason": "a test", "duration": "1h"
+        }
+    });
+    let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+        "uid": "u", "operation": "CREATE", "name": "a",
+        "kind": {"group": "stint.dev", "version": "v1alpha1", "kind": "ClusterWorkloadAccess"},
+        "resource": {"group": "stint.dev", "version": "v1alpha1", "resource": "clusterworkloadaccesses"},
+        "userInfo": {"username": "alice"}, "object": world.stamped_wide(object),
+    }});
+    let body = review.to_string().into_bytes().into();
+    let answer = operator.admission.handle(VALIDATE, body).await.unwrap();
+    let answer: Value = serde_json::from_slice(&answer).unwrap();
+    let status = &answer["response"]["status"];
+    let message = status["message"].as_str().unwrap();
+    assert_eq!(status["code"], 422, "{message}");
+    for code in ["WA-ACCOUNT-MISSING", "WA-NO-POLICY"] {
+        assert!(message.contains(code), "{message}");
+    }
+}
+
+/// The request with a spec that nobody can read.
+fn undecodable(mut object: Value) -> Value {
+    object["spec"]["rules"] = json!("all of them");
+    object
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_cannot_be_read_any_more_loses_its_access_and_keeps_its_record() {
+    let (world, _operator) = live().await;
+    let readable = request(&world, "a");
+    world.api.seed(undecodable(readable.clone()));
+    world.pass(SECOND).await;
+    assert_eq!(made(&world), [0, 1], "no status says yet that it ended");
+    world.api.seed(readable);
+    world.pass(SECOND).await;
+    assert_eq!(
+        (reason(&world, "a"), made(&world)),
+        ("Revoked".into(), [0, 0])
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_cannot_be_read_takes_away_nothing_of_somebody_else() {
+    let world = world();
+    admit(&world, "a", json!({"duration": "1h"}));
+    let object = undecodable(request(&world, "a"));
+    let name =
+        stint::api::names::made_object_name("a", object["metadata"]["uid"].as_str().unwrap());
+    world.api.seed(object);
+    let rbac = "rbac.authorization.k8s.io";
+    world.api.seed(json!({
+        "apiVersion": format!("{rbac}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": name},
+        "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": "view"}
+    }));
+    let _operator = world.operator();
+    world.pass(SECOND).await;
+    assert!(world.api.get("clusterrolebindings", "", &name).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_binding_that_is_built_anew_does_not_begin_the_grant_anew() {
+    let (world, _operator) = live().await;
+    world.pass(MINUTE * 40).await;
+    let mut binding = managed(&world, "clusterrolebindings").remove(0);
+    binding["subjects"][0]["name"] = json!("other");
+    world.api.seed(binding);
+    let mut looked_at = request(&world, "a");
+    looked_at["metadata"]["labels"]["touched"] = json!("1");
+    world.api.seed(looked_at);
+    world.pass(MINUTE).await;
+    let rebuilt = managed(&world, "clusterrolebindings").remove(0);
+    assert_eq!(rebuilt["subjects"][0]["name"], "migrator");
+    // What a condition sees as the begin, through `now`.
+    let since = json!([{"expression": "now < timestamp('2026-12-01T12:30:00Z')"}]);
+    change_policy(&world, "/spec", "conditions", since);
+    world.pass(SECOND).await;
+    assert_eq!(
+        (reason(&world, "a"), made(&world)),
+        ("Active".into(), [1, 1])
     );
 }
 

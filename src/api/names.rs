@@ -43,8 +43,8 @@ pub const SOURCE: &str = "stint.dev/source";
 /// Annotation on the deadline Job: UID of the object of `spec.until`, as it was first seen.
 pub const UNTIL_UID: &str = "stint.dev/until-uid";
 
-/// Annotation on what records a grant in the whole cluster: `true` if everything granted lives in namespaces.
-pub const NAMESPACED_ONLY: &str = "stint.dev/namespaced-only";
+/// Annotation on what records a grant in the whole cluster: `true` if anything granted lives in namespaces.
+pub const IN_NAMESPACES: &str = "stint.dev/in-namespaces";
 
 /// Annotation on what records a grant: the user names of those who approved it, separated by commas. Bounded.
 pub const APPROVED_BY: &str = "stint.dev/approved-by";

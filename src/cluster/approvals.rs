@@ -111,7 +111,10 @@ impl FactReader {
         grant: &Grant,
         approver: &Requester,
     ) -> Result<Vec<(String, bool)>, ApiError> {
-        let labels = self.namespace_labels(grant.home()).await?;
+        let labels = self
+            .namespace_labels(grant.home())
+            .await?
+            .unwrap_or_default();
         let asks = |p: &Arc<Policy>| p.asks_approval() && p.selects_namespace(&labels);
         let mut policies = self.stores.policies().0;
         policies.retain(asks);

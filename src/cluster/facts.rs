@@ -83,7 +83,10 @@ impl FactReader {
         let status = object.view().status.cloned().unwrap_or_default();
         let live = observed.live(grant.place(), &status);
         let live = live.map(|live| record::checked(live, grant, observed, &object.view()));
-        let namespace_labels = self.namespace_labels(grant.home()).await?;
+        let found_labels = self.namespace_labels(grant.home()).await?;
+        // Without its namespace there is no account, also if both come back while this is read.
+        let namespace_exists = found_labels.is_some();
+        let namespace_labels = found_labels.unwrap_or_default();
         let (usable, broken_policies) = self.stores.policies();
         let (account, role, policies, until, workload) = futures::try_join!(
             self.account(grant.account()),
@@ -109,7 +112,7 @@ impl FactReader {
             privileged_namespace: is_cluster_namespace(grant.home())
                 || grant.home() == self.operator_namespace,
             namespace_labels,
-            account,
+            account: account.filter(|_| namespace_exists),
             role,
             copy,
             policies,
@@ -230,12 +233,14 @@ impl FactReader {
         })
     }
 
-    pub(super) async fn namespace_labels(&self, name: &str) -> Result<Labels, ApiError> {
+    /// The labels of a namespace; `None` when there is none of that name.
+    pub(super) async fn namespace_labels(&self, name: &str) -> Result<Option<Labels>, ApiError> {
         if let Some(known) = self.stores.namespaces.get(&ObjectRef::new(name)) {
-            return Ok(known.labels().clone());
+            return Ok(Some(known.labels().clone()));
         }
         let api: Api<PartialObjectMeta<Namespace>> = Api::all(self.client.clone());
-        Ok(call(api.get(name)).await?.labels().clone())
+        let found = call(api.get_opt(name)).await?;
+        Ok(found.map(|namespace| namespace.labels().clone()))
     }
 
     /// The account as it is now; `None` when there is none.

@@ -21,20 +21,21 @@ pub(super) fn on_cluster_role(to: &To, ceiling_role: &str) -> On<ClusterRole> {
         if let Event::Delete(object) = event {
             ceiling.made(object);
         }
+        // Every other ClusterRole of the cluster comes by here too.
+        if let Event::Apply(role) | Event::InitApply(role) | Event::Delete(role) = event
+            && role.name_any() != ceiling_role
+        {
+            return;
+        }
         let mut known = ceiling.stores.ceiling.write();
         let known = known.as_deref_mut().unwrap_or_else(|e| e.get_mut());
         let old = known.now.as_ref().map(|(rules, _)| rules.clone());
         match event {
             Event::Init => known.listing = None,
-            Event::InitApply(role) if role.name_any() == ceiling_role => {
-                known.listing = compile_ceiling(role);
-            }
+            Event::InitApply(role) => known.listing = compile_ceiling(role),
             Event::InitDone => known.now = known.listing.take(),
-            Event::Apply(role) if role.name_any() == ceiling_role => {
-                known.now = compile_ceiling(role);
-            }
-            Event::Delete(role) if role.name_any() == ceiling_role => known.now = None,
-            Event::InitApply(_) | Event::Apply(_) | Event::Delete(_) => {}
+            Event::Apply(role) => known.now = compile_ceiling(role),
+            Event::Delete(_) => known.now = None,
         }
         if known.now.as_ref().map(|(rules, _)| rules) != old.as_ref() {
             (ceiling.tell)(Change::Everything);

@@ -2,7 +2,7 @@
 
 use crate::api::access_policy::OnDrift;
 use crate::api::names;
-use crate::api::workload_access::EndReason;
+use crate::api::workload_access::{EndReason, WorkloadAccessStatus};
 use crate::clock::Clock;
 use crate::cluster::apply;
 use crate::cluster::events::Events;
@@ -23,10 +23,10 @@ use crate::domain::receipt::{Claims, Keys, Requester};
 use crate::domain::request::{Access, AccessRequest, Place};
 use crate::domain::status::Outcome;
 use crate::domain::violation::{Problem, Violation};
+use crate::domain::window;
 use crate::ops::metrics::Metrics;
 use jiff::Timestamp;
 use kube::Client;
-use kube::core::ResourceExt;
 use kube::runtime::controller::Action;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -89,9 +89,15 @@ pub async fn reconcile(
     let taken = observed.foreign(&key.place, &uid).map(name_taken);
     let observed = observed.ours(&uid);
     let now = ctx.clock.now();
+    let keyed = ctx.keys.read().is_ok_and(|keys| keys.is_some());
+    let guarded = guard(&object, &ctx);
+    let may_pass_later = match &guarded {
+        Ok((grant, claims)) => taken.is_none() || now < pending_until(grant, claims),
+        Err(_) => !keyed,
+    };
     let guarded = match taken {
-        Some(violation) => Err(vec![violation]),
-        None => guard(&object, &ctx),
+        Some(violation) => guarded.and(Err(vec![violation])),
+        None => guarded,
     };
     let (verdict, oversight, claims) = match guarded {
         Ok((grant, claims)) => {
@@ -99,6 +105,7 @@ pub async fn reconcile(
             (judged.0, judged.1, Some(claims))
         }
         Err(violations) => {
+            ctx.seats.forget(&uid);
             let verdict = turned_away(&object, &observed, violations);
             (verdict, Oversight::default(), None)
         }
@@ -109,6 +116,7 @@ pub async fn reconcile(
         observed: &observed,
         requester: claims.map(|c| c.requester),
         oversight,
+        may_pass_later,
         ctx: &ctx,
         now,
     };
@@ -134,33 +142,24 @@ async fn read(
         Err(error) => {
             let namespace = key.place.namespace();
             tracing::error!(namespace, name = key.name, error, "undecodable; revoking");
+            let observed = observed.ours(uid.map_or("", String::as_str));
+            ctx.seats.forget(uid.map_or("", String::as_str));
             revoke_blindly(&key.place, made, &observed, ctx).await?;
             Ok(None)
         }
     }
 }
 
-/// An object that no longer decodes has no status that could be written; its access still goes.
+/// An object that no longer decodes has no status that could be written; its access still goes. What is the last record of
+/// that, where no status says it, stays: the object may decode again.
 async fn revoke_blindly(
     place: &Place,
     name: String,
     observed: &Observed,
     ctx: &Context,
 ) -> Result<(), Error> {
-    let mut steps = Vec::new();
-    if let Some(uid) = observed.binding.as_ref().and_then(ResourceExt::uid) {
-        steps.push(plan::Step::DeleteBinding(uid));
-    }
-    if let Some(uid) = observed.job.as_ref().and_then(ResourceExt::uid) {
-        steps.push(plan::Step::DeleteJob(uid));
-    } else if let Some(uid) = observed.role.as_ref().and_then(ResourceExt::uid) {
-        steps.push(plan::Step::DeleteRole(uid));
-    }
-    let plan = plan::Plan {
-        place: place.clone(),
-        name,
-        steps,
-    };
+    let mut plan = plan::end(place.clone(), name, observed);
+    plan.take_record(&WorkloadAccessStatus::default());
     apply::end(&ctx.client, plan).await.map_err(Error::Apply)
 }
 
@@ -179,6 +178,12 @@ fn guard(object: &Access, ctx: &Context) -> Result<(Grant, Claims), Vec<Violatio
         .verify_object(object)
         .map_err(|error| receipt_violation(&error.to_string()))?;
     Ok((Grant::parse(object)?, claims))
+}
+
+/// Until when the name of a request's own objects may become free for it.
+fn pending_until(grant: &Grant, claims: &Claims) -> Timestamp {
+    let from = grant.not_before().map_or(claims.at, |t| t.max(claims.at));
+    from.saturating_add(window::PENDING).unwrap_or(from)
 }
 
 fn receipt_violation(message: &str) -> Vec<Violation> {
@@ -269,6 +274,8 @@ pub(super) struct Pass<'a> {
     pub(super) observed: &'a Observed,
     pub(super) requester: Option<Requester>,
     pub(super) oversight: Oversight,
+    /// Whether a refusal can turn out otherwise without a change of the request.
+    may_pass_later: bool,
     pub(super) ctx: &'a Context,
     pub(super) now: Timestamp,
 }
@@ -288,7 +295,10 @@ impl Pass<'_> {
                     .for_each(|v| self.ctx.metrics.violation(v.code));
                 self.report(&Outcome::Refused(&violations)).await?;
                 // Facts may change in its favour; without an event this look ends it when its pending time is over.
-                Ok(Action::requeue(LOOK_AGAIN))
+                Ok(match self.may_pass_later {
+                    true => Action::requeue(LOOK_AGAIN),
+                    false => Action::await_change(),
+                })
             }
         }
     }
@@ -354,8 +364,11 @@ impl Pass<'_> {
     }
 
     async fn end(&self, reason: EndReason, why: &str) -> Result<Action, Error> {
-        let mut plan = plan::end(self.object, self.observed);
-        let status = self.object.view().status.cloned().unwrap_or_default();
+        let view = self.object.view();
+        let of = |field: &Option<String>| field.clone().unwrap_or_default();
+        let name = names::made_object_name(&of(&view.meta.name), &of(&view.meta.uid));
+        let mut plan = plan::end(view.place(), name, self.observed);
+        let status = view.status.cloned().unwrap_or_default();
         let after_status = plan.take_record(&status);
         if !plan.steps.is_empty() {
             self.take_away(plan).await?;

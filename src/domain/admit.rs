@@ -256,6 +256,10 @@ impl Policy {
     }
 
     fn open_verbs<'a>(&self, rule: &'a Rule) -> Vec<&'a str> {
+        // A path is a name already, and Kubernetes knows no other for it.
+        if !rule.non_resource_urls.is_empty() {
+            return Vec::new();
+        }
         let nameless = |verb: &str| {
             let whole = rule.resources.iter().all(|r| !r.contains('/'));
             verb == "create" && whole

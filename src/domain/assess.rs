@@ -40,10 +40,10 @@ pub(crate) fn assess(
     facts: &Facts,
     patterns: Patterns,
     mut findings: Vec<Finding>,
-    namespaced_only: bool,
+    in_namespaces: bool,
     scope: Scope<'_>,
 ) -> Assessment {
-    if namespaced_only {
+    if in_namespaces {
         findings.extend(catalogue::finding("OB-W07", scope));
     }
     if grant.account().namespace != grant.home()

@@ -173,8 +173,8 @@ fn record(approved: &Approved, metadata: &mut ObjectMeta) {
         annotations.insert(names::APPROVED_BY.into(), approval.by.clone());
         annotations.insert(names::APPROVED_SPEC.into(), approval.spec.clone());
     }
-    if approved.namespaced_only() {
-        annotations.insert(names::NAMESPACED_ONLY.into(), "true".into());
+    if approved.in_namespaces() {
+        annotations.insert(names::IN_NAMESPACES.into(), "true".into());
     }
     if let Some(uid) = approved.until_uid() {
         annotations.insert(names::UNTIL_UID.into(), uid.into());

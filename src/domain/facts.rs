@@ -221,8 +221,8 @@ pub struct Live {
     pub source: Option<SourceStamp>,
     /// What it was approved for and by whom, if it had to be.
     pub approval: Option<Recorded>,
-    /// Whether everything granted lives in namespaces; recorded for grants in the whole cluster alone.
-    pub namespaced_only: bool,
+    /// Whether anything granted lives in namespaces; recorded for grants in the whole cluster alone.
+    pub in_namespaces: bool,
     /// UID of the object of `until` when it was first seen.
     pub until_uid: Option<String>,
     /// Somebody removed what was in place.

@@ -82,7 +82,7 @@ pub struct Approved {
     held_since: Timestamp,
     source: Option<SourceStamp>,
     approval: Option<Recorded>,
-    namespaced_only: bool,
+    in_namespaces: bool,
     until_uid: Option<String>,
     patterns: Patterns,
     risk: Risk,
@@ -147,9 +147,9 @@ impl Approved {
     pub fn approval(&self) -> Option<&Recorded> {
         self.approval.as_ref()
     }
-    /// Whether a grant in the whole cluster gives nothing that does not live in namespaces.
-    pub fn namespaced_only(&self) -> bool {
-        self.namespaced_only
+    /// Whether a grant in the whole cluster gives anything that lives in namespaces.
+    pub fn in_namespaces(&self) -> bool {
+        self.in_namespaces
     }
     /// UID of the object of `until`, as it was first seen.
     pub fn until_uid(&self) -> Option<&str> {
@@ -205,8 +205,8 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
     if let Some(ceiling) = &facts.ceiling {
         beyond_ceiling(base, &rules, ceiling, &mut wrong);
     }
-    let namespaced_only = scope == Scope::Cluster && source::namespaced_only(facts, &rules);
-    let found = assess(grant, facts, patterns, findings, namespaced_only, scope);
+    let in_namespaces = scope == Scope::Cluster && source::in_namespaces(facts, &rules);
+    let found = assess(grant, facts, patterns, findings, in_namespaces, scope);
     let question = Question {
         rules: &rules,
         scope,
@@ -269,7 +269,7 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
             Some(live) => live.approval.clone(),
             None => given.map(|given| given.record(grant.spec_hash())),
         },
-        namespaced_only,
+        in_namespaces,
         until_uid: completion::until_uid(facts),
         patterns: found.patterns,
         risk: found.risk,

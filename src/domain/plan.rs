@@ -8,7 +8,7 @@ use crate::domain::desired;
 use crate::domain::drift;
 use crate::domain::facts::Live;
 use crate::domain::judge::Approved;
-use crate::domain::request::{AccessRequest, Place};
+use crate::domain::request::Place;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
@@ -138,11 +138,23 @@ impl Observed {
         let recorded = record.and_then(recorded);
         Some(recorded.map_or_else(
             || unreadable(status),
-            |live| Live {
-                taken_away: !complete,
-                ..live
+            |live| {
+                Live {
+                    since: self
+                        .began(place)
+                        .map_or(live.since, |at| at.min(live.since)),
+                    taken_away: !complete,
+                    ..live
+                }
             },
         ))
+    }
+
+    /// In the whole cluster the ClusterRole and the binding are both put back when somebody changes them; the other tells
+    /// when the grant began.
+    fn began(&self, place: &Place) -> Option<Timestamp> {
+        let role = self.role.as_ref().filter(|_| *place == Place::Cluster)?;
+        Some(role.metadata.creation_timestamp.as_ref()?.0)
     }
 
     /// What the grant is recorded on: the Job. In the whole cluster the binding, and the ClusterRole, which is there before
@@ -183,7 +195,7 @@ fn recorded(meta: &ObjectMeta) -> Option<Live> {
                 .unwrap_or_default(),
             spec: spec.clone(),
         }),
-        namespaced_only: annotations.contains_key(names::NAMESPACED_ONLY),
+        in_namespaces: annotations.contains_key(names::IN_NAMESPACES),
         until_uid: annotations.get(names::UNTIL_UID).cloned(),
         taken_away: false,
         doubtful: false,
@@ -205,7 +217,7 @@ fn unreadable(status: &WorkloadAccessStatus) -> Live {
         held_since: Timestamp::UNIX_EPOCH,
         source: None,
         approval: None,
-        namespaced_only: false,
+        in_namespaces: false,
         until_uid: None,
         taken_away: true,
         doubtful: false,
@@ -244,8 +256,8 @@ pub fn grant(approved: &Approved, observed: &Observed, now: Timestamp) -> Plan {
     plan(place.clone(), desired::name(approved), steps)
 }
 
-/// The steps that end a grant.
-pub fn end(object: &impl AccessRequest, observed: &Observed) -> Plan {
+/// The steps that end a grant whose objects have this name.
+pub fn end(place: Place, name: String, observed: &Observed) -> Plan {
     let mut steps = Vec::new();
     if let Some(binding) = &observed.binding {
         steps.push(Step::DeleteBinding(binding.uid().unwrap_or_default()));
@@ -255,10 +267,7 @@ pub fn end(object: &impl AccessRequest, observed: &Observed) -> Plan {
         (None, Some(role)) => steps.push(Step::DeleteRole(role.uid().unwrap_or_default())),
         (None, None) => {}
     }
-    let view = object.view();
-    let of = |field: &Option<String>| field.clone().unwrap_or_default();
-    let name = names::made_object_name(&of(&view.meta.name), &of(&view.meta.uid));
-    plan(view.place(), name, steps)
+    plan(place, name, steps)
 }
 
 fn plan(place: Place, name: String, steps: Vec<Step>) -> Plan {

@@ -24,7 +24,7 @@ pub fn checked(live: Live, grant: &Grant, observed: &Observed, view: &RequestVie
     for copy in copies(observed, grant.place()) {
         live.not_after = live.not_after.min(instant(copy, names::NOT_AFTER));
         live.held_since = live.held_since.min(instant(copy, names::HELD_SINCE));
-        live.namespaced_only |= text(copy, names::NAMESPACED_ONLY).is_some();
+        live.in_namespaces |= text(copy, names::IN_NAMESPACES).is_some();
     }
     live.held_since = live.held_since.min(later(live.since, SLACK));
     if let End::After(length) = grant.end() {

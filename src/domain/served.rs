@@ -108,12 +108,10 @@ impl Served {
         all.all(|(g, r)| matches!(self.look_up(g, r), Lookup::Home(_)))
     }
 
-    /// Whether everything that the rules name lives in namespaces.
-    pub(crate) fn only_namespaced(&self, rules: &[Rule]) -> bool {
+    /// Whether anything that the rules name lives in namespaces.
+    pub(crate) fn any_namespaced(&self, rules: &[Rule]) -> bool {
         let home = |(g, r): (&str, &str)| self.look_up(g, r) == Lookup::Home(Home::Namespace);
-        !rules.is_empty()
-            && rules.iter().all(|r| r.non_resource_urls.is_empty())
-            && rules.iter().flat_map(pairs).all(home)
+        rules.iter().flat_map(pairs).any(home)
     }
 
     /// The groups of the rules of which nobody can tell now what they serve.

@@ -94,12 +94,12 @@ fn effective(rules: &[Rule], facts: &Facts, scope: Scope<'_>) -> Vec<Rule> {
     }
 }
 
-/// Whether a grant of these rules in the whole cluster gives nothing that does not live in namespaces: bindings in the
-/// namespaces that need it would do. A live grant keeps what was found when it began.
-pub(crate) fn namespaced_only(facts: &Facts, rules: &[Rule]) -> bool {
+/// Whether a grant of these rules in the whole cluster gives anything that lives in namespaces, beside whatever else:
+/// bindings in the namespaces that need it would do. A live grant keeps what was found when it began.
+pub(crate) fn in_namespaces(facts: &Facts, rules: &[Rule]) -> bool {
     match (&facts.live, &facts.served) {
-        (Some(live), _) => live.namespaced_only,
-        (None, Some(served)) => served.only_namespaced(rules),
+        (Some(live), _) => live.in_namespaces,
+        (None, Some(served)) => served.any_namespaced(rules),
         (None, None) => false,
     }
 }

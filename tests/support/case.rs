@@ -107,7 +107,7 @@ pub fn live(since: &str, not_after: &str) -> Live {
         held_since: at(since),
         source: None,
         approval: None,
-        namespaced_only: false,
+        in_namespaces: false,
         until_uid: None,
         taken_away: false,
         doubtful: false,

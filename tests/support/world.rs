@@ -1,6 +1,6 @@
 //! A world in virtual time: the in-process API server, and operators that live and die in it.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -49,6 +49,8 @@ pub struct Operator {
     pub admission: Admission,
     /// Its metrics.
     pub metrics: Arc<Metrics>,
+    /// Its receipt keys.
+    pub keys: Arc<RwLock<Option<Keys>>>,
     _tasks: Tasks,
     readiness: Readiness,
 }
@@ -129,6 +131,7 @@ impl World {
             false => drop(readiness.gate("receipt-keys")),
         }
         let admission = core.admission();
+        let keys = Arc::clone(&core.keys);
         let mut tasks = Tasks::new();
         core.spawn(
             &mut tasks,
@@ -138,6 +141,7 @@ impl World {
         Operator {
             admission,
             metrics,
+            keys,
             _tasks: tasks,
             readiness,
         }

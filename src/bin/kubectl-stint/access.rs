@@ -50,7 +50,7 @@ const NEVER_IN_FILES: [&str; 6] = [
 
 const OF_THE_CLUSTER: [&str; 2] = [
     "whether this installation grants anything in the whole cluster [WA-NOT-ALLOWED]",
-    "whether everything that is asked for in the whole cluster lives in namespaces [OB-W07]",
+    "whether anything that is asked for in the whole cluster lives in namespaces [OB-W07]",
 ];
 
 /// Judges one request for `place`.
