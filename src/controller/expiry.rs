@@ -244,7 +244,7 @@ impl Expiry {
         });
     }
 
-    /// Waits while a whole crowd of bindings is due, at most [`MAX_YIELD`]: ending access goes before telling of it, and the
+    /// Waits while a whole crowd of bindings is due, at most `MAX_YIELD`: ending access goes before telling of it, and the
     /// API server does both.
     pub async fn yield_to_deletions(&self) {
         let crowd = async {
