@@ -74,7 +74,7 @@ pub enum Change {
     /// Something that every request depends on: the ceiling, or a whole new list.
     Everything,
     /// A managed binding appeared, changed or went.
-    Binding(Binding, Presence),
+    Binding(Box<Binding>, Presence),
 }
 
 /// Whether an object is there.

@@ -4,6 +4,7 @@ use crate::api::workload_access::{EndReason, SourceStamp};
 use crate::domain::approval::{Approval, Recorded};
 use crate::domain::completion::Kind;
 use crate::domain::covers::Ceiling;
+use crate::domain::extension::{Edits, Extension};
 use crate::domain::patterns::Patterns;
 use crate::domain::policy::{Labels, Policy};
 use crate::domain::receipt::Requester;
@@ -21,6 +22,8 @@ pub struct Facts {
     pub requester: Requester,
     /// When they asked, by the receipt.
     pub requested_at: Timestamp,
+    /// Who moved its end to later, if somebody did.
+    pub extension: Option<Extension>,
     /// Labels of the namespace that policies select by (`Grant::home`).
     pub namespace_labels: Labels,
     /// Whether the namespace is one of the cluster's or Stint's own.
@@ -221,6 +224,8 @@ pub struct Live {
     pub source: Option<SourceStamp>,
     /// What it was approved for and by whom, if it had to be.
     pub approval: Option<Recorded>,
+    /// For which spec its end was granted.
+    pub edits: Edits,
     /// Whether anything granted lives in namespaces; recorded for grants in the whole cluster alone.
     pub in_namespaces: bool,
     /// UID of the object of `until` when it was first seen.

@@ -7,4 +7,5 @@ pub mod admission;
 mod answer;
 pub mod review;
 pub mod server;
+mod update;
 pub mod workload_access;

@@ -317,6 +317,7 @@ fn facts(grant: &Grant, world: &World, now: Timestamp) -> Facts {
     Facts {
         requester: Requester::default(),
         requested_at: now,
+        extension: None,
         namespace_labels: world.namespace(grant.home()).cloned().unwrap_or_default(),
         privileged_namespace: is_cluster_namespace(grant.home()),
         account: Some(AccountFacts { uid, ..account }),
