@@ -140,6 +140,10 @@ impl FactReader {
             held: self
                 .stores
                 .held(grant.account(), grant.place(), grant.uid()),
+            held_in: match grant.place() {
+                Place::Cluster => self.stores.held_in(grant.account(), grant.uid()),
+                Place::Namespace(_) => Vec::new(),
+            },
             active_others: 0,
             held_since: BTreeMap::new(),
             until,

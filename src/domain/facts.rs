@@ -46,6 +46,9 @@ pub struct Facts {
     pub served: Option<Arc<Served>>,
     /// What the account holds beside this grant where it would hold.
     pub held: Vec<Held>,
+    /// What the account holds beside this grant in single namespaces, where a grant in the whole cluster holds too; empty for
+    /// any other grant.
+    pub held_in: Vec<HeldIn>,
     /// Other live grants of the account.
     pub active_others: usize,
     /// By policy, since when other live grants of the account go on without a break.
@@ -86,6 +89,15 @@ pub struct Held {
     pub by: String,
     /// The patterns of its role.
     pub patterns: Patterns,
+}
+
+/// What bindings of one namespace give the account there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldIn {
+    /// The namespace.
+    pub namespace: String,
+    /// The bindings.
+    pub held: Vec<Held>,
 }
 
 /// The referenced role as it is now.

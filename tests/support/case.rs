@@ -89,6 +89,7 @@ pub fn facts() -> Facts {
         ceiling: Some(Arc::new(Ceiling::compile(&ceiling))),
         served: None,
         held: vec![],
+        held_in: vec![],
         active_others: 0,
         held_since: [].into(),
         until: UntilFacts::NotReferenced,

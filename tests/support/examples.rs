@@ -274,6 +274,7 @@ fn facts(policy: Policy) -> Facts {
         ceiling: Some(Arc::new(Ceiling::compile(&ceiling))),
         served: Some(Arc::new(served)),
         held: vec![],
+        held_in: vec![],
         active_others: 0,
         held_since: [].into(),
         until: UntilFacts::NotReferenced,
