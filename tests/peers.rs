@@ -507,7 +507,12 @@ async fn what_two_operators_gave_at_once_beyond_the_limit_ends_at_once() {
     assert_eq!(world.made()[0], 0);
     world.pass(MINUTE * 5).await;
     for name in ["a", "b"] {
-        assert_eq!(world.reason(name), "PolicyWithdrawn");
+        // Or the other operator saw the binding gone before the first had told why.
+        let reason = world.reason(name);
+        assert!(
+            ["PolicyWithdrawn", "Revoked"].contains(&reason.as_str()),
+            "{reason}"
+        );
     }
     assert_eq!((creations(&world), world.made()[0]), (2, 0), "for good");
 }

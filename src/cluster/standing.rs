@@ -7,10 +7,7 @@ mod by_account;
 
 use crate::api::names::GRANT;
 pub use crate::cluster::access_index::Touched;
-use crate::domain::facts::Held;
-use crate::domain::grant::Account;
 use crate::domain::patterns::Patterns;
-use crate::domain::request::Place;
 use crate::domain::rules::Rule;
 use k8s_openapi::api::rbac::v1::{PolicyRule, RoleRef, Subject};
 use kube::core::ResourceExt;
@@ -291,6 +288,8 @@ fn holders(subjects: &[Subject], namespace: Option<&str>) -> Vec<Holder> {
 mod tests {
     use super::*;
     use crate::domain::catalogue::{Scope, combinations};
+    use crate::domain::grant::Account;
+    use crate::domain::request::Place;
     use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
     use serde_json::{Value, json};
 
