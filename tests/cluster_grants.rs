@@ -187,7 +187,10 @@ async fn a_spec_cannot_change_and_revoking_cannot_be_taken_back() {
     let text = message(change(json!({"revoked": false})).await.unwrap_err());
     assert!(text.contains("WA-IMMUTABLE"), "{text}");
     let text = message(change(json!({"duration": "2h"})).await.unwrap_err());
-    assert!(text.contains("WA-WINDOW"), "what is over is not extended: {text}");
+    assert!(
+        text.contains("WA-WINDOW"),
+        "what is over is not extended: {text}"
+    );
 }
 
 #[tokio::test]
