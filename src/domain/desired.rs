@@ -173,13 +173,13 @@ fn record(approved: &Approved, metadata: &mut ObjectMeta) {
         annotations.insert(names::APPROVED_BY.into(), approval.by.clone());
         annotations.insert(names::APPROVED_SPEC.into(), approval.spec.clone());
     }
-    let edits = approved.edits();
-    let spec = edits.spec_hash.iter();
-    annotations.extend(spec.map(|hash| (names::SPEC_HASH.into(), hash.clone())));
-    if edits.extensions > 0 {
-        annotations.insert(names::EXTENSIONS.into(), edits.extensions.to_string());
+    let spec = approved.settled_for();
+    annotations.extend(spec.map(|hash| (names::SPEC_HASH.into(), hash)));
+    if approved.extensions() > 0 {
+        let count = approved.extensions().to_string();
+        annotations.insert(names::EXTENSIONS.into(), count);
     }
-    let at = edits.extended_at.iter();
+    let at = approved.extended_at();
     annotations.extend(at.map(|at| (names::EXTENDED_AT.into(), at.to_string())));
     if approved.in_namespaces() {
         annotations.insert(names::IN_NAMESPACES.into(), "true".into());

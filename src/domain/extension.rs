@@ -56,6 +56,15 @@ pub struct Edits {
     pub extended_at: Option<Timestamp>,
 }
 
+/// For which spec an end is granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// For the spec as it is.
+    AsTheSpecIs,
+    /// For the one that the record named.
+    Was(Option<String>),
+}
+
 /// Why a later end is not in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeldBack {

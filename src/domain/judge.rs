@@ -7,7 +7,7 @@ use crate::domain::assess::assess;
 use crate::domain::catalogue::{self, Scope};
 use crate::domain::completion;
 use crate::domain::covers::Ceiling;
-use crate::domain::extension::{self, Edits, HeldBack};
+use crate::domain::extension::{self, Edits, HeldBack, Settled};
 use crate::domain::facts::{AccountFacts, Facts};
 use crate::domain::grant::{Grant, Source};
 use crate::domain::lifetime;
@@ -84,6 +84,7 @@ pub struct Approved {
     in_namespaces: bool,
     until_uid: Option<String>,
     edits: Edits,
+    settled: Settled,
     extended_by: Option<String>,
     held_back: Option<(Timestamp, HeldBack)>,
     patterns: Patterns,
@@ -157,9 +158,20 @@ impl Approved {
     pub fn until_uid(&self) -> Option<&str> {
         self.until_uid.as_deref()
     }
-    /// For which spec the end is granted.
-    pub fn edits(&self) -> &Edits {
-        &self.edits
+    /// Hash of the spec for which the end is granted; `None` where the record does not say it and nothing may be added.
+    pub fn settled_for(&self) -> Option<String> {
+        match &self.settled {
+            Settled::AsTheSpecIs => Some(self.grant.spec_hash()),
+            Settled::Was(hash) => hash.clone(),
+        }
+    }
+    /// How often the end was moved to later.
+    pub fn extensions(&self) -> u32 {
+        self.edits.extensions
+    }
+    /// When the later end that is granted was asked for.
+    pub fn extended_at(&self) -> Option<Timestamp> {
+        self.edits.extended_at
     }
     /// User name of who last moved the end to later, whether that is granted or not.
     pub fn extended_by(&self) -> Option<&str> {
@@ -205,6 +217,7 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
     if let Verdict::Granted(approved) = &mut verdict {
         approved.held_back = held_back.map(|why| (later, why));
         approved.edits = in_place(facts);
+        approved.settled = Settled::Was(approved.edits.spec_hash.take());
     }
     verdict
 }
@@ -290,6 +303,7 @@ fn judge_end(grant: &Grant, facts: &Facts, case: &Case<'_>) -> Verdict {
             why: NotYet::Scheduled(from),
         };
     }
+    let (edits, settled) = case.edits(facts);
     let copied = match rules {
         Cow::Borrowed(_) if indexed => None,
         rules => Some(rules.into_owned()),
@@ -310,7 +324,8 @@ fn judge_end(grant: &Grant, facts: &Facts, case: &Case<'_>) -> Verdict {
             (Some(live), Some(_)) if !case.is_later(facts) => live.approval.clone(),
             (_, given) => given.map(|given| given.record(grant.spec_hash())),
         },
-        edits: case.edits(grant, facts),
+        edits,
+        settled,
         extended_by: facts.extension.as_ref().map(|e| e.by.username.clone()),
         held_back: None,
         in_namespaces,

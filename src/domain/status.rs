@@ -68,7 +68,7 @@ pub fn next(
 /// From when on a live grant that began at `since` ends soon: in the last tenth of its time, or of the time since its end was
 /// moved to later. Never for one of less than a minute.
 pub fn last_tenth(approved: &Approved, since: Timestamp) -> Option<Timestamp> {
-    let extended_at = approved.edits().extended_at;
+    let extended_at = approved.extended_at();
     let from = extended_at.map_or(since, |at| at.max(since));
     let length = approved.not_after().duration_since(from);
     (length >= TOLD_SOON)
@@ -82,8 +82,7 @@ fn tell_extension(status: &mut WorkloadAccessStatus, approved: &Approved) {
         .not_after
         .as_ref()
         .filter(|_| status.activated_time.is_some());
-    let (Some(from), Some(by), Some(at)) =
-        (told, approved.extended_by(), approved.edits().extended_at)
+    let (Some(from), Some(by), Some(at)) = (told, approved.extended_by(), approved.extended_at())
     else {
         return;
     };

@@ -6,7 +6,7 @@ use crate::domain::assess::Assessment;
 use crate::domain::catalogue::Scope;
 use crate::domain::completion;
 use crate::domain::condition::Inputs;
-use crate::domain::extension::{Edits, Extension, UNSETTLED};
+use crate::domain::extension::{Edits, Extension, Settled, UNSETTLED};
 use crate::domain::facts::Facts;
 use crate::domain::grant::Grant;
 use crate::domain::lifetime;
@@ -44,23 +44,25 @@ impl<'a> Case<'a> {
         facts.live.is_some() && self.asked.is_some()
     }
 
-    /// What the record says once this end is granted.
-    pub(crate) fn edits(&self, grant: &Grant, facts: &Facts) -> Edits {
+    /// What the record says once this end is granted, for the spec as it is. The hash of that is worked out by who writes it.
+    pub(crate) fn edits(&self, facts: &Facts) -> (Edits, Settled) {
         let live = facts.live.as_ref();
         let before = live.map(|live| live.edits.clone()).unwrap_or_default();
         // The time of a grant that begins once more after a crash was promised for the spec before the edit.
         let promised = live.is_none() && facts.promised_end.is_some() && self.asked.is_some();
-        Edits {
-            spec_hash: Some(match promised {
-                true => UNSETTLED.to_owned(),
-                false => grant.spec_hash(),
-            }),
+        let settled = match promised {
+            true => Settled::Was(Some(UNSETTLED.to_owned())),
+            false => Settled::AsTheSpecIs,
+        };
+        let edits = Edits {
+            spec_hash: None,
             extensions: self.asked.map_or(before.extensions, |e| e.count),
             extended_at: match self.asked {
                 Some(extension) if live.is_some() => Some(extension.at),
                 _ => before.extended_at,
             },
-        }
+        };
+        (edits, settled)
     }
 
     fn extensions(&self, facts: &Facts) -> u32 {
