@@ -8,6 +8,8 @@ TARGET  := $(or $(CARGO_TARGET_DIR),target)
 CLUSTER := $(TARGET)/cluster
 CHART   := charts/stint
 CRDS    := crds/stint.dev.yaml
+# The newest Kubernetes that the tests run on.
+KUBERNETES := 1.37
 
 # Tests named cluster_* start a real control plane; the others need nothing but cargo.
 TESTS      := $(basename $(notdir $(wildcard tests/*.rs)))
@@ -62,10 +64,21 @@ crds: rust ## Write the CRDs from the Rust types
 	mv $(CRDS).new $(CRDS)
 
 .PHONY: chart
-chart: crds ## Put the CRDs into the chart and check it
+chart: crds ## Put the CRDs into the chart, write its schema, its table of values and the render that is reviewed, and check it
 	@mkdir -p $(CHART)/files
 	cp $(CRDS) $(CHART)/files/crds.yaml
+	UPDATE=1 cargo test -q --test chart_schema the_schema
+	UPDATE=1 cargo test -q --test chart the_table
+	UPDATE=1 cargo test -q --test cluster_chart the_default
 	$(MAKE) --no-print-directory lint-chart
+
+.PHONY: manifests
+manifests: ## Write plain YAML for GitOps into target/manifests (VALUES=file.yaml for other values)
+	@tests/cluster/build.sh $(CLUSTER) helm
+	@mkdir -p $(TARGET)/manifests
+	$(CLUSTER)/helm template stint $(CHART) --namespace stint-system --kube-version $(KUBERNETES) --no-hooks \
+	  --values $(or $(VALUES),$(CHART)/values-gitops.yaml) >$(TARGET)/manifests/stint.yaml
+	@echo "$(TARGET)/manifests/stint.yaml: apply it to a namespace that exists, stint-system"
 
 .PHONY: bench
 bench: programs ## Measure what a review costs, how late grants end and how fast a kill switch is, beside floors of the same run (about 12 minutes)

@@ -6,8 +6,8 @@ use crate::cluster::certificate::Certificates;
 use crate::cluster::events::Events;
 use crate::cluster::facts::FactReader;
 use crate::cluster::stores::{Change, Listener, Stores};
-use crate::cluster::{client, keys, watches};
-use crate::config::{Cli, Command, LogFormat, RunArgs};
+use crate::cluster::{check, client, keys, watches};
+use crate::config::{CheckArgs, Cli, Command, LogFormat, RunArgs};
 use crate::controller::expiry::Expiry;
 use crate::controller::proof::Proofs;
 use crate::controller::reconcile::Context;
@@ -61,6 +61,9 @@ pub enum Error {
     /// Something could not be printed.
     #[error("cannot print: {0}")]
     Print(String),
+    /// Something of the installation is not as it should be.
+    #[error("{0} checks failed")]
+    Check(usize),
     /// A task that never ends by itself did.
     #[error("{0} stopped unexpectedly")]
     Stopped(&'static str),
@@ -70,6 +73,7 @@ pub enum Error {
 pub async fn run(cli: Cli) -> Result<(), Error> {
     match cli.command {
         Command::Crds => print_crds(),
+        Command::Check(args) => check(args).await,
         Command::Run(args) => operator(*args).await,
     }
 }
@@ -81,6 +85,28 @@ fn print_crds() -> Result<(), Error> {
         writeln!(out, "---\n{}", yaml.trim_end()).map_err(|e| Error::Print(e.to_string()))?;
     }
     Ok(())
+}
+
+async fn check(args: CheckArgs) -> Result<(), Error> {
+    let config = Config::infer()
+        .await
+        .map_err(|e| Error::Config(Box::new(e)))?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let client = client::build(config, clock).map_err(|e| Error::Client(Box::new(e)))?;
+    let mut failed = 0;
+    let mut out = std::io::stdout().lock();
+    for checked in check::check(&client, &args.admin, &args.namespace).await {
+        failed += usize::from(checked.wrong.is_some());
+        let line = match checked.wrong {
+            None => format!("ok      {}", checked.what),
+            Some(wrong) => format!("FAILED  {}: {wrong}", checked.what),
+        };
+        writeln!(out, "{line}").map_err(|e| Error::Print(e.to_string()))?;
+    }
+    match failed {
+        0 => Ok(()),
+        count => Err(Error::Check(count)),
+    }
 }
 
 async fn operator(args: RunArgs) -> Result<(), Error> {

@@ -20,6 +20,20 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Print the CustomResourceDefinitions as YAML
     Crds,
+    /// Ask an installation whether it works: probes, metrics, and a bad request that must be refused; nothing is stored
+    Check(CheckArgs),
+}
+
+/// What `stint check` asks.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// Where /livez, /readyz and /metrics are served, as HOST:PORT
+    #[arg(long, env = "STINT_ADMIN")]
+    pub admin: String,
+
+    /// Namespace for a WorkloadAccess that is never stored
+    #[arg(long, env = "STINT_NAMESPACE")]
+    pub namespace: String,
 }
 
 /// How logs are written.

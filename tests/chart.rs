@@ -85,7 +85,17 @@ fn the_table_of_values_is_values_yaml() {
         })
         .collect();
     let page = read("charts/stint/README.md");
-    let table = page.split("|---|---|---|\n").nth(1).unwrap();
+    let (before, table) = page.split_once("|---|---|---|\n").unwrap();
+    if std::env::var_os("UPDATE").is_some() {
+        let after = table.split_once("\n\n").map_or("", |(_, after)| after);
+        let gap = if after.is_empty() { "" } else { "\n" };
+        let made = format!(
+            "{before}|---|---|---|\n{}\n{gap}{after}",
+            expected.join("\n")
+        );
+        std::fs::write(root().join("charts/stint/README.md"), made).unwrap();
+        return;
+    }
     let mut shown: Vec<&str> = table.lines().take_while(|l| l.starts_with('|')).collect();
     shown.sort_unstable();
     assert_eq!(shown, expected);
@@ -183,6 +193,10 @@ fn the_operator_gets_rights_in_two_files_only() {
     let mut binding = Vec::new();
     for entry in std::fs::read_dir(root().join("charts/stint/templates")).unwrap() {
         let path = entry.unwrap().path();
+        if path.is_dir() {
+            // The pod of `helm test` has an account of its own.
+            continue;
+        }
         let text = std::fs::read_to_string(&path).unwrap();
         let binds = |l: &str| ["kind: RoleBinding", "kind: ClusterRoleBinding"].contains(&l);
         if text.lines().any(binds) {

@@ -7,6 +7,7 @@ mod approvals;
 pub mod authz;
 pub mod bindings;
 pub mod certificate;
+pub mod check;
 pub mod client;
 pub mod discovery;
 pub mod events;

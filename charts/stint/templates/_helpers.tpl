@@ -3,7 +3,10 @@
 {{- end }}
 
 {{- define "stint.labels" -}}
-{{ include "stint.selectorLabels" . }}
+{{- with .Values.commonLabels }}
+{{- toYaml . }}
+{{ end }}
+{{- include "stint.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
@@ -15,7 +18,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
 {{- define "stint.image" -}}
-{{ with .Values.image.registry }}{{ . }}/{{ end }}{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ with .Values.image.digest }}@{{ . }}{{ end }}
+{{ with (.Values.global.imageRegistry | default .Values.image.registry) }}{{ . }}/{{ end }}{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ with .Values.image.digest }}@{{ . }}{{ end }}
 {{- end }}
 
 {{/* The user name of the operator's ServiceAccount. */}}
@@ -43,4 +46,32 @@ service:
   resources: [{{ .resource | quote }}]
   verbs: [get, list, watch]
 {{- end }}
+{{- end }}
+
+{{/* Labels of the Service that is scraped, and of no other. */}}
+{{- define "stint.metricsLabels" -}}
+{{ include "stint.labels" . }}
+app.kubernetes.io/component: metrics
+{{- end }}
+
+{{/* Whether an object of a kind that the cluster may not know is rendered: `skipIfMissing`, `failIfMissing` or `alwaysRender`. */}}
+{{- define "stint.renders" -}}
+{{- if .what.enabled -}}
+{{- $known := .root.Capabilities.APIVersions.Has (printf "monitoring.coreos.com/v1/%s" .kind) -}}
+{{- if or $known (eq .what.renderMode "alwaysRender") -}}
+true
+{{- else if eq .what.renderMode "failIfMissing" -}}
+{{- fail (printf "this cluster knows no %s (monitoring.coreos.com/v1): install the Prometheus operator first, or set renderMode to skipIfMissing" .kind) -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* Of the pod of `helm test`, which no Service and no NetworkPolicy of the operator selects. */}}
+{{- define "stint.testLabels" -}}
+{{- with .Values.commonLabels }}
+{{- toYaml . }}
+{{ end -}}
+app.kubernetes.io/name: stint-test
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
