@@ -9,6 +9,7 @@ pub mod conformance;
 pub mod decision;
 pub mod dice;
 pub mod fake_api;
+pub mod guard;
 pub mod operator;
 pub mod plugin;
 pub mod requests;
