@@ -3,7 +3,7 @@
 use crate::api::custom_resource_definitions;
 use crate::clock::{Clock, SystemClock};
 use crate::cluster::certificate::Certificates;
-use crate::cluster::events::Events;
+use crate::cluster::events::{Events, Seen};
 use crate::cluster::facts::FactReader;
 use crate::cluster::stores::{Change, Listener, Stores};
 use crate::cluster::{check, client, keys, watches};
@@ -13,8 +13,9 @@ use crate::controller::proof::Proofs;
 use crate::controller::reconcile::Context;
 use crate::controller::seats::Seats;
 use crate::controller::switched::Switched;
-use crate::controller::{Controller, policies};
+use crate::controller::{Controller, guard, policies};
 use crate::domain::completion::Kind;
+use crate::domain::guard::{Exempt, Guarding, Mode};
 use crate::domain::receipt::Keys;
 use crate::ops::admin::{self, Admin};
 use crate::ops::metrics::Metrics;
@@ -22,6 +23,7 @@ use crate::ops::readiness::{Gate, Heart, Liveness, Readiness};
 use crate::ops::telemetry::{self, Format, TelemetryError};
 use crate::tls::resolver::{self, Resolver};
 use crate::webhook::admission::Admission;
+use crate::webhook::rbac::Guard;
 use crate::webhook::server::{self, Limits};
 use kube::{Client, Config};
 use std::future::Future;
@@ -29,7 +31,7 @@ use std::io::Write;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, channel, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -209,6 +211,7 @@ pub fn start(operator: Operator, stop: CancellationToken) -> Result<Tasks, Error
             namespace: &args.namespace,
             cluster_grants: args.cluster_grants,
             until_kinds: &until_kinds(&args),
+            guard: &guarding(&args),
         },
         &client,
         &clock,
@@ -261,6 +264,8 @@ pub struct Core {
     stores: Arc<Stores>,
     watches: Vec<watches::Watch>,
     changes: UnboundedReceiver<Change>,
+    guarding: Guarding,
+    seen: (Sender<Seen>, Receiver<Seen>),
     readiness: Readiness,
     swept: Gate,
 }
@@ -276,6 +281,24 @@ pub struct Granting<'a> {
     pub cluster_grants: bool,
     /// Kinds of objects whose end can be the end of a grant.
     pub until_kinds: &'a [Kind],
+    /// How the guard on plain RBAC is set.
+    pub guard: &'a Guarding,
+}
+
+fn guarding(args: &RunArgs) -> Guarding {
+    Guarding {
+        // The flags take only words that are modes, and `off`.
+        default_mode: Mode::parse(&args.guard_default_mode).unwrap_or(Mode::Deny),
+        cluster: Mode::parse(&args.guard_cluster_mode),
+        exempt: Exempt {
+            operator: format!(
+                "system:serviceaccount:{}:{}",
+                args.namespace, args.service_account
+            ),
+            groups: args.guard_exempt_groups.clone(),
+            users: args.guard_exempt_users.clone(),
+        },
+    }
 }
 
 fn until_kinds(args: &RunArgs) -> Vec<Kind> {
@@ -348,6 +371,8 @@ pub fn core(
         stores,
         watches,
         changes,
+        guarding: granting.guard.clone(),
+        seen: channel(guard::WAITING),
         swept: readiness.gate("first-sweep"),
         readiness: readiness.clone(),
     }
@@ -362,6 +387,11 @@ impl Core {
             keys: Arc::clone(&self.keys),
             clock: Arc::clone(&self.context.clock),
             metrics: Arc::clone(&self.context.metrics),
+            guard: Guard {
+                settings: self.guarding.clone(),
+                readiness: self.readiness.clone(),
+                seen: self.seen.0.clone(),
+            },
         }
     }
 
@@ -375,6 +405,7 @@ impl Core {
             changes,
             readiness,
             swept,
+            seen: (_, seen),
             ..
         } = self;
         for watch in watches {
@@ -384,8 +415,14 @@ impl Core {
         until_stopped(tasks, stop, "deadline queue", async move {
             worker.run(|| heart.beat()).await;
         });
-        let (reporter, seen) = unbounded_channel();
-        let reports = policies::report(context.client.clone(), Arc::clone(&context.clock), seen);
+        let told = guard::tell(context.events.clone(), seen);
+        until_stopped(tasks, stop, "guard events", async {
+            told.await;
+            // Nobody asks for admission any more.
+            std::future::pending().await
+        });
+        let (reporter, read) = unbounded_channel();
+        let reports = policies::report(context.client.clone(), Arc::clone(&context.clock), read);
         until_stopped(tasks, stop, "policy status", reports);
         let stop = stop.clone();
         tasks.spawn(async move {

@@ -157,6 +157,38 @@ pub struct RunArgs {
     #[arg(long = "until-kind", env = "STINT_UNTIL_KIND", value_delimiter = ',')]
     pub until_kinds: Vec<UntilKind>,
 
+    /// Name of the operator's own ServiceAccount
+    #[arg(long, env = "STINT_SERVICE_ACCOUNT", default_value = "stint")]
+    pub service_account: String,
+
+    /// Name of the guard's ValidatingWebhookConfiguration, whose caBundle the operator publishes; without it the guard is off
+    #[arg(long, env = "STINT_GUARD_CONFIGURATION")]
+    pub guard_configuration: Option<String>,
+
+    /// What the guard does in namespaces without the label stint.dev/guard
+    #[arg(long, env = "STINT_GUARD_DEFAULT_MODE", value_parser = ["audit", "warn", "deny"], default_value = "audit")]
+    pub guard_default_mode: String,
+
+    /// What the guard does with ClusterRoles and ClusterRoleBindings
+    #[arg(long, env = "STINT_GUARD_CLUSTER_MODE", value_parser = ["audit", "warn", "deny", "off"], default_value = "audit")]
+    pub guard_cluster_mode: String,
+
+    /// A group whose members the guard lets do everything; repeat for several
+    #[arg(
+        long = "guard-exempt-group",
+        env = "STINT_GUARD_EXEMPT_GROUP",
+        value_delimiter = ','
+    )]
+    pub guard_exempt_groups: Vec<String>,
+
+    /// A user that the guard lets do everything, such as the account of a GitOps controller; repeat for several
+    #[arg(
+        long = "guard-exempt-user",
+        env = "STINT_GUARD_EXEMPT_USER",
+        value_delimiter = ','
+    )]
+    pub guard_exempt_users: Vec<String>,
+
     /// How logs are written
     #[arg(long, env = "STINT_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use stint::app;
 use stint::clock::{Clock, SystemClock};
 use stint::domain::grant::spec_hash;
+use stint::domain::guard::{Exempt, Guarding, Mode};
 use stint::domain::receipt::{Claims, KEY_LENGTH, Keys, Requester};
 use stint::ops::metrics::Metrics;
 use stint::ops::readiness::Readiness;
@@ -36,6 +37,7 @@ fn admission() -> Admission {
             namespace: "stint-system",
             cluster_grants: false,
             until_kinds: &[],
+            guard: &audit(),
         },
         &client,
         &clock,
@@ -44,6 +46,14 @@ fn admission() -> Admission {
     );
     *core.keys.write().unwrap() = Some(keys());
     core.admission()
+}
+
+fn audit() -> Guarding {
+    Guarding {
+        default_mode: Mode::Audit,
+        cluster: Some(Mode::Audit),
+        exempt: Exempt::default(),
+    }
 }
 
 fn request() -> Value {

@@ -57,7 +57,7 @@ fn a_cluster_role_that_is_bound_in_a_namespace_is_judged_there() {
 #[case::cluster_admin("ClusterRoleBinding", json!({"kind": "User", "name": "jane"}), "cluster-admin", "OB-B07", 1)]
 #[case::grows("RoleBinding", json!({"kind": "User", "name": "jane"}), "view", "OB-B10", 0)]
 #[case::alias("RoleBinding", json!({"kind": "User", "name": "system:serviceaccount:payments:ci"}), "reader", "OB-B11", 1)]
-#[case::no_end("RoleBinding", json!({"kind": "ServiceAccount", "name": "ci"}), "reader", "OB-X01", 0)]
+#[case::no_end("RoleBinding", json!({"kind": "ServiceAccount", "name": "ci"}), "reader", "WA-STANDING", 0)]
 fn plain_bindings_are_held_against_the_catalogue(
     #[case] kind: &str,
     #[case] subject: Value,

@@ -6,6 +6,9 @@ pub const GROUP: &str = "stint.dev";
 /// Label on every object Stint makes; its value is the UID of the request.
 pub const GRANT: &str = "stint.dev/grant";
 
+/// Label on a Namespace: what becomes of what the guard finds in its roles and bindings, `audit`, `warn` or `deny`.
+pub const GUARD: &str = "stint.dev/guard";
+
 /// Annotation on a WorkloadAccess: who asked, for what and when, under a MAC (see `domain::receipt`). On an AccessApproval:
 /// who decided, likewise (see `domain::seal`).
 pub const RECEIPT: &str = "stint.dev/receipt";

@@ -25,6 +25,8 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+const VALIDATING: &str = "ValidatingWebhookConfiguration";
+
 /// Why the certificate is not in place.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
@@ -48,6 +50,7 @@ pub struct Certificates {
     namespace: String,
     secret: String,
     configuration: String,
+    guard: Option<String>,
     names: Vec<String>,
     resolver: Arc<Resolver>,
     metrics: Arc<Metrics>,
@@ -66,6 +69,7 @@ impl Certificates {
             namespace: args.namespace.clone(),
             secret: args.certificate_secret.clone(),
             configuration: args.webhook_configuration.clone(),
+            guard: args.guard_configuration.clone(),
             names: args.webhook_names.clone(),
             resolver,
             metrics,
@@ -146,28 +150,44 @@ impl Certificates {
         }
     }
 
-    /// Writes the CA into both webhook configurations, where it is not there yet.
+    /// Writes the CA into the webhook configurations, where it is not there yet.
     async fn publish(&self, bundle: &Bundle) -> Result<(), CertificateError> {
         let wanted = STANDARD.encode(bundle.ca_bundle());
         let mutating: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
         let validating: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
-        self.publish_in(&mutating, "MutatingWebhookConfiguration", &wanted)
+        let own = &self.configuration;
+        self.publish_in(&mutating, "MutatingWebhookConfiguration", own, &wanted)
             .await?;
-        self.publish_in(&validating, "ValidatingWebhookConfiguration", &wanted)
+        self.publish_in(&validating, VALIDATING, own, &wanted)
+            .await?;
+        let Some(guard) = &self.guard else {
+            return Ok(());
+        };
+        match self
+            .publish_in(&validating, VALIDATING, guard, &wanted)
             .await
+        {
+            // Taking it away is the way out when the guard stands in the way; Stint does everything else without it.
+            Err(CertificateError::Publish(_, _, error)) if error.is_not_found() => {
+                tracing::warn!(configuration = guard, "the guard is not registered");
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     async fn publish_in<K>(
         &self,
         api: &Api<K>,
         kind: &'static str,
+        name: &str,
         wanted: &str,
     ) -> Result<(), CertificateError>
     where
         K: Resource + Clone + Debug + DeserializeOwned + serde::Serialize,
     {
-        let failed = |error| CertificateError::Publish(kind, self.configuration.clone(), error);
-        let live = call(api.get(&self.configuration)).await.map_err(failed)?;
+        let failed = |error| CertificateError::Publish(kind, name.to_owned(), error);
+        let live = call(api.get(name)).await.map_err(failed)?;
         let live = serde_json::to_value(&live).unwrap_or(Value::Null);
         let webhooks = live["webhooks"].as_array().cloned().unwrap_or_default();
         let published = |w: &Value| w["clientConfig"]["caBundle"].as_str() == Some(wanted);
@@ -183,11 +203,11 @@ impl Certificates {
         let apply = json!({
             "apiVersion": "admissionregistration.k8s.io/v1",
             "kind": kind,
-            "metadata": {"name": self.configuration},
+            "metadata": {"name": name},
             "webhooks": ours,
         });
         let params = PatchParams::apply(CA_MANAGER).force();
-        call(api.patch(&self.configuration, &params, &Patch::Apply(apply)))
+        call(api.patch(name, &params, &Patch::Apply(apply)))
             .await
             .map_err(failed)?;
         Ok(())

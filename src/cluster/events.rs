@@ -1,7 +1,8 @@
-//! Kubernetes Events on the transitions of a grant.
+//! Kubernetes Events on the transitions of a grant, and on what the guard saw.
 
 use crate::api::names::MANAGER;
 use crate::domain::request::Access;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::core::Resource;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -44,10 +45,38 @@ impl Events {
             Access::Namespaced(object) => object.object_ref(&()),
             Access::Cluster(object) => object.object_ref(&()),
         };
-        if let Err(error) = self.recorder.publish(&event, &about).await {
-            tracing::warn!(%error, reason, "event not published");
+        self.send(&event, &about).await;
+    }
+
+    /// Publishes what the guard saw.
+    pub async fn publish_seen(&self, seen: &Seen) {
+        let event = Event {
+            type_: EventType::Warning,
+            reason: GUARD_REASON.to_owned(),
+            note: Some(cut(&seen.note)),
+            action: "Admission".to_owned(),
+            secondary: None,
+        };
+        self.send(&event, &seen.about).await;
+    }
+
+    async fn send(&self, event: &Event, about: &ObjectReference) {
+        if let Err(error) = self.recorder.publish(event, about).await {
+            tracing::warn!(%error, reason = event.reason, "event not published");
         }
     }
+}
+
+/// Reason of the Events of the guard.
+pub const GUARD_REASON: &str = "GuardFinding";
+
+/// A role or binding that the guard let pass although it found something.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    /// The object.
+    pub about: ObjectReference,
+    /// Who wrote it, and what was found.
+    pub note: String,
 }
 
 fn cut(note: &str) -> String {

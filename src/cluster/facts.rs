@@ -4,6 +4,7 @@ use crate::api::AccessPolicy;
 use crate::api::names::GRANT;
 use crate::api::workload_access::RoleKind;
 use crate::cluster::discovery::Discovery;
+use crate::cluster::standing::RoleKey;
 use crate::cluster::stores::{AccessRef, Binding, GuardedAccess, GuardedWideAccess, Stores};
 use crate::cluster::{ApiError, authz, call, references, wide};
 use crate::domain::completion::Kind;
@@ -241,6 +242,11 @@ impl FactReader {
         self.stores.bindings_of(account, place, except)
     }
 
+    /// Some of the bindings that give this role to accounts without an end.
+    pub fn standing_bindings(&self, role: &RoleKey) -> Vec<String> {
+        self.stores.standing_bindings(role)
+    }
+
     /// The bindings of other grants of the account.
     pub fn others(&self, grant: &Grant, now: Timestamp) -> Vec<Binding> {
         self.stores
@@ -292,7 +298,7 @@ impl FactReader {
     }
 
     /// The labels of a namespace; `None` when there is none of that name.
-    pub(super) async fn namespace_labels(&self, name: &str) -> Result<Option<Labels>, ApiError> {
+    pub async fn namespace_labels(&self, name: &str) -> Result<Option<Labels>, ApiError> {
         if let Some(known) = self.stores.namespaces.get(&ObjectRef::new(name)) {
             return Ok(Some(known.labels().clone()));
         }
@@ -320,30 +326,33 @@ impl FactReader {
         let Source::Role(reference) = grant.source() else {
             return Ok(RoleFacts::NotReferenced);
         };
-        let role = match reference.kind {
-            RoleKind::Role => {
-                let namespace = grant.place().namespace().unwrap_or_default();
-                let api: Api<Role> = Api::namespaced(self.client.clone(), namespace);
-                call(api.get_opt(&reference.name))
-                    .await?
-                    .map(|role| SourceRole {
-                        rules: parsed(role.rules.as_deref()),
-                        ..identity(&role)
-                    })
-            }
-            RoleKind::ClusterRole => {
-                let api: Api<ClusterRole> = Api::all(self.client.clone());
-                call(api.get_opt(&reference.name))
-                    .await?
-                    .map(|role| SourceRole {
-                        rules: parsed(role.rules.as_deref()),
-                        aggregated: role.aggregation_rule.is_some(),
-                        selects_itself: selects_itself(&role),
-                        ..identity(&role)
-                    })
-            }
+        let namespace = grant.place().namespace().unwrap_or_default();
+        let key = RoleKey {
+            namespace: (reference.kind == RoleKind::Role).then(|| namespace.to_owned()),
+            name: reference.name.clone(),
         };
+        let role = self.live_role(&key).await?;
         Ok(role.map_or(RoleFacts::Missing, RoleFacts::Found))
+    }
+
+    /// A Role or ClusterRole as it is now; `None` when there is none.
+    pub async fn live_role(&self, key: &RoleKey) -> Result<Option<SourceRole>, ApiError> {
+        let Some(namespace) = &key.namespace else {
+            let api: Api<ClusterRole> = Api::all(self.client.clone());
+            let found = call(api.get_opt(&key.name)).await?;
+            return Ok(found.map(|role| SourceRole {
+                rules: parsed(role.rules.as_deref()),
+                aggregated: role.aggregation_rule.is_some(),
+                selects_itself: selects_itself(&role),
+                ..identity(&role)
+            }));
+        };
+        let api: Api<Role> = Api::namespaced(self.client.clone(), namespace);
+        let found = call(api.get_opt(&key.name)).await?;
+        Ok(found.map(|role| SourceRole {
+            rules: parsed(role.rules.as_deref()),
+            ..identity(&role)
+        }))
     }
 
     async fn served(&self, grant: &Grant, role: &RoleFacts) -> Result<Arc<Served>, ApiError> {

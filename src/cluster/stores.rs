@@ -5,7 +5,7 @@ use crate::cluster::access_index::{AccessIndex, Watched};
 use crate::cluster::approval_index::ApprovalIndex;
 pub use crate::cluster::bindings::Binding;
 use crate::cluster::bindings::Bindings;
-use crate::cluster::standing::{Standing, Touched};
+use crate::cluster::standing::{RoleKey, Standing, Touched};
 use crate::domain::covers::Ceiling;
 use crate::domain::facts::{Held, HeldIn};
 use crate::domain::grant::Account;
@@ -209,6 +209,12 @@ impl Stores {
     pub fn bindings_of(&self, account: &Account, place: &Place, except: &str) -> Vec<String> {
         let standing = self.standing.read().unwrap_or_else(PoisonError::into_inner);
         standing.bindings_of(account, place, except)
+    }
+
+    /// Some of the bindings that give this role to accounts without an end.
+    pub fn standing_bindings(&self, role: &RoleKey) -> Vec<String> {
+        let standing = self.standing.read().unwrap_or_else(PoisonError::into_inner);
+        standing.bindings_to(role)
     }
 
     /// The requests that a change concerns, of those that have not ended.

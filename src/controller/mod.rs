@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod error;
 pub mod expiry;
+pub mod guard;
 pub mod policies;
 pub mod proof;
 pub mod reconcile;

@@ -76,19 +76,38 @@ pub fn findings(binding: &Binding<'_>) -> Vec<BindingFinding> {
     out
 }
 
-/// That nothing ends the rights of the accounts in a binding; none when it gives no account rights.
-pub fn standing(binding: &Binding<'_>) -> Option<BindingFinding> {
-    let account = |subject: &Subject| Identity::of(binding.scope, subject).is_account();
-    let first = binding.subjects.iter().position(account)?;
+/// That nothing ends the rights of each account in a binding; empty when it gives no account rights.
+///
+/// This is what `OB-X01` is for a binding, and it weighs as much.
+pub fn standing(binding: &Binding<'_>) -> Vec<BindingFinding> {
     let message = "holds its rights without an end; a WorkloadAccess gives them for as long as the work lasts";
-    let name = &binding.subjects[first].name;
-    found(
-        binding.scope,
-        "OB-X01",
-        &format!("subjects[{first}]"),
-        name,
-        message,
-    )
+    let Some(finding) = catalogue::finding("OB-X01", binding.scope) else {
+        return Vec::new();
+    };
+    let subjects = binding.subjects.iter().enumerate();
+    let accounts = subjects.filter(|(_, s)| Identity::of(binding.scope, s).is_account());
+    accounts
+        .map(|(i, subject)| BindingFinding {
+            finding,
+            violation: Violation::new(
+                "WA-STANDING",
+                format!("subjects[{i}]"),
+                Problem::Forbidden,
+                message,
+            )
+            .found(&subject.name),
+        })
+        .collect()
+}
+
+/// Who a subject stands for, the same text for every way to write it.
+pub fn identity(scope: Scope<'_>, subject: &Subject) -> String {
+    match Identity::of(scope, subject) {
+        Identity::Account {
+            namespace, name, ..
+        } => format!("system:serviceaccount:{namespace}:{name}"),
+        _ => format!("{} {}", subject.kind, subject.name),
+    }
 }
 
 fn found(
@@ -420,8 +439,24 @@ mod tests {
                 role: BoundRole::Unknown,
             })
         };
-        assert!(of(subject("User", None, "jane")).is_none());
-        let standing = of(subject("ServiceAccount", None, "ci")).unwrap();
-        assert_eq!(standing.finding.id, "OB-X01");
+        assert!(of(subject("User", None, "jane")).is_empty());
+        let standing = of(subject("ServiceAccount", None, "ci"));
+        assert_eq!(standing[0].violation.code, "WA-STANDING");
+    }
+
+    #[test]
+    fn an_account_is_the_same_however_it_is_written() {
+        let of = |subject: Subject| identity(HERE, &subject);
+        let plain = of(subject("ServiceAccount", None, "ci"));
+        assert_eq!(plain, of(subject("ServiceAccount", Some("payments"), "ci")));
+        assert_eq!(
+            plain,
+            of(subject("User", None, "system:serviceaccount:payments:ci"))
+        );
+        assert_ne!(plain, of(subject("ServiceAccount", Some("other"), "ci")));
+        assert_ne!(
+            of(subject("User", None, "x")),
+            of(subject("Group", None, "x"))
+        );
     }
 }

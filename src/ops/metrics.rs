@@ -21,6 +21,7 @@ const LATE: [f64; 10] = [0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, 300
 
 type OneLabel = [(&'static str, &'static str); 1];
 type TwoLabels = [(&'static str, &'static str); 2];
+type ThreeLabels = [(&'static str, &'static str); 3];
 
 /// The operator's metrics; one per process.
 pub struct Metrics {
@@ -37,6 +38,8 @@ pub struct Metrics {
     revocations: Family<OneLabel, Counter>,
     break_glass: Family<OneLabel, Counter>,
     drifts: Family<OneLabel, Counter>,
+    guard_findings: Family<ThreeLabels, Counter>,
+    guard_errors: Family<TwoLabels, Counter>,
     certificate_not_after: Gauge,
     watch_restarts: Family<OneLabel, Counter>,
 }
@@ -64,6 +67,8 @@ impl Metrics {
             revocations: Family::default(),
             break_glass: Family::default(),
             drifts: Family::default(),
+            guard_findings: Family::default(),
+            guard_errors: Family::default(),
             certificate_not_after: Gauge::default(),
             watch_restarts: Family::default(),
         };
@@ -109,6 +114,16 @@ impl Metrics {
             "drifts",
             "Objects of live grants that somebody changed, by kind",
             self.drifts.clone(),
+        );
+        registry.register(
+            "guard_findings",
+            "What the guard found in new and changed roles and bindings, by code, mode and kind",
+            self.guard_findings.clone(),
+        );
+        registry.register(
+            "guard_errors",
+            "Look-ups of the guard that failed, by mode and category",
+            self.guard_errors.clone(),
         );
         registry.register(
             "watch_restarts",
@@ -201,6 +216,19 @@ impl Metrics {
         self.drifts.get_or_create(&[("kind", kind)]).inc();
     }
 
+    /// `stint_guard_findings_total{code,mode,kind}`: one finding in one change of a role or binding. In mode `deny` an error
+    /// among them refused it.
+    pub fn guard_finding(&self, code: &'static str, mode: &'static str, kind: &'static str) {
+        let labels = [("code", code), ("mode", mode), ("kind", kind)];
+        self.guard_findings.get_or_create(&labels).inc();
+    }
+
+    /// `stint_guard_errors_total{mode,category}`: one look-up failed; in mode `deny` that refused the change.
+    pub fn guard_error(&self, mode: &'static str, category: &'static str) {
+        let labels = [("mode", mode), ("category", category)];
+        self.guard_errors.get_or_create(&labels).inc();
+    }
+
     /// `stint_expiry_lateness_seconds`: how long after its end a binding was gone.
     pub fn expired(&self, late: Duration) {
         self.expiry_lateness.observe(late.as_secs_f64());
@@ -252,6 +280,8 @@ mod tests {
         metrics.revoked("Expired");
         metrics.break_glass("High");
         metrics.drifted("Role");
+        metrics.guard_finding("OB-S01", "audit", "RoleBinding");
+        metrics.guard_error("deny", "Timeout");
         metrics.set_overdue(2);
         metrics.set_certificate_not_after(Timestamp::from_second(1_800_000_000).unwrap());
         metrics.watch_restarted("RoleBinding");
@@ -268,6 +298,8 @@ mod tests {
             "stint_revocations_total{reason=\"Expired\"} 1",
             "stint_break_glass_grants_total{risk=\"High\"} 1",
             "stint_drifts_total{kind=\"Role\"} 1",
+            "stint_guard_findings_total{code=\"OB-S01\",mode=\"audit\",kind=\"RoleBinding\"} 1",
+            "stint_guard_errors_total{mode=\"deny\",category=\"Timeout\"} 1",
             "stint_overdue_grants 2",
             "stint_certificate_not_after_seconds 1800000000",
             "stint_watch_restarts_total{kind=\"RoleBinding\"} 1",

@@ -6,6 +6,7 @@ use crate::cluster::facts::FactReader;
 use crate::domain::receipt::Keys;
 use crate::domain::violation::{Problem, Violation};
 use crate::ops::metrics::Metrics;
+use crate::webhook::rbac::Guard;
 use crate::webhook::review::{self, Object, Review};
 use crate::webhook::server::Handler;
 use hyper::body::Bytes;
@@ -19,7 +20,10 @@ pub const MUTATE: &str = "/mutate";
 /// Path of the validating webhook.
 pub const VALIDATE: &str = "/validate";
 
-/// Answers admission reviews of Stint's kinds.
+/// Path of the guard on plain roles and bindings.
+pub const GUARD: &str = "/guard";
+
+/// Answers admission reviews of Stint's kinds, and of RBAC's.
 pub struct Admission {
     /// Facts for the judge.
     pub facts: FactReader,
@@ -31,6 +35,8 @@ pub struct Admission {
     pub clock: Arc<dyn Clock>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
+    /// The guard on plain roles and bindings.
+    pub guard: Guard,
 }
 
 /// What a review comes to.
@@ -51,14 +57,15 @@ impl Handler for Admission {
     async fn handle(&self, path: &str, body: Bytes) -> Option<Bytes> {
         let began = Instant::now();
         let review = match (path, review::parse(&body)) {
-            (MUTATE | VALIDATE, Ok(review)) => review,
-            (MUTATE | VALIDATE, Err(malformed)) => {
+            (MUTATE | VALIDATE | GUARD, Ok(review)) => review,
+            (MUTATE | VALIDATE | GUARD, Err(malformed)) => {
                 self.metrics.review("OTHER", "malformed", began.elapsed());
                 return Some(malformed.answer());
             }
             _ => return None,
         };
         let answer = match (kind(&review), path) {
+            (_, GUARD) => self.guard(&review).await,
             (Some(Kind::WorkloadAccess), MUTATE) => self.stamp_receipt::<WorkloadAccess>(&review),
             (Some(Kind::WorkloadAccess), _) => {
                 self.validate_access::<WorkloadAccess>(&review).await
@@ -72,7 +79,7 @@ impl Handler for Admission {
             (Some(Kind::AccessApproval), MUTATE) => self.seal_approval(&review),
             (Some(Kind::AccessApproval), _) => self.validate_approval(&review).await,
             (Some(Kind::AccessPolicy), VALIDATE) => self.validate_policy(&review),
-            _ => foreign_kind(&review),
+            _ => foreign_kind(&review, "a kind of stint.dev"),
         };
         self.count(&review, &answer, began);
         Some(render(&review, answer))
@@ -86,6 +93,7 @@ fn render(review: &Review, answer: Answer) -> Bytes {
         Answer::Patch(operations) => review::allow_with_patch(&review.uid, &operations),
         Answer::Deny(violations) => review::deny(
             &review.uid,
+            &review.kind.group,
             &review.kind.kind,
             &review.object_name(),
             &violations,
@@ -149,9 +157,10 @@ fn kind(review: &Review) -> Option<Kind> {
 }
 
 /// Only what was registered is answered with anything but a refusal.
-fn foreign_kind(review: &Review) -> Answer {
+pub(super) fn foreign_kind(review: &Review, reviewed: &str) -> Answer {
     let what = format!("{}/{}", review.resource.group, review.resource.resource);
-    let message = "must be a kind of stint.dev that Stint reviews; it reviews nothing else";
+    let message =
+        format!("must be {reviewed} that Stint reviews on this path; it reviews nothing else");
     Answer::Deny(vec![
         Violation::new("WA-KIND", "kind", Problem::Invalid, message).found(what),
     ])

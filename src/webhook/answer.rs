@@ -6,7 +6,6 @@ use hyper::body::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::api::names;
 use crate::domain::violation::{self, Violation};
 
 /// The version that each supported Kubernetes speaks, in both directions.
@@ -39,7 +38,7 @@ pub fn allow_with_patch(uid: &str, operations: &[Value]) -> Bytes {
 }
 
 /// Refused for these reasons: HTTP 422 `Invalid`, as Kubernetes answers for its own kinds.
-pub fn deny(uid: &str, kind: &str, name: &str, violations: &[Violation]) -> Bytes {
+pub fn deny(uid: &str, group: &str, kind: &str, name: &str, violations: &[Violation]) -> Bytes {
     let causes: Vec<Value> = violations.iter().take(MAX_CAUSES).map(cause).collect();
     answer(json!({
         "uid": uid,
@@ -49,7 +48,7 @@ pub fn deny(uid: &str, kind: &str, name: &str, violations: &[Violation]) -> Byte
             "code": 422,
             "reason": "Invalid",
             "message": violation::render(kind, name, violations),
-            "details": {"name": name, "group": names::GROUP, "kind": kind, "causes": causes},
+            "details": {"name": name, "group": group, "kind": kind, "causes": causes},
         },
     }))
 }
@@ -152,6 +151,7 @@ mod tests {
         .found("*");
         let answer = response(&deny(
             "u",
+            "stint.dev",
             "WorkloadAccess",
             "batch",
             std::slice::from_ref(&star),
@@ -176,7 +176,7 @@ mod tests {
             })
         );
         let many = vec![Violation::new("OB-R03", "spec", Problem::Invalid, "m"); 500];
-        let answer = response(&deny("u", "WorkloadAccess", "batch", &many));
+        let answer = response(&deny("u", "stint.dev", "WorkloadAccess", "batch", &many));
         assert_eq!(
             answer["status"]["details"]["causes"]
                 .as_array()

@@ -5,6 +5,7 @@ pub mod access_approval;
 pub mod access_policy;
 pub mod admission;
 mod answer;
+pub mod rbac;
 pub mod review;
 pub mod server;
 mod update;

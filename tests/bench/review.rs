@@ -203,12 +203,14 @@ impl Setting {
         let review = review::parse(&self.body).unwrap();
         let oversized = Grant::oversized(review.object.text());
         if !oversized.is_empty() {
-            return review::deny(&review.uid, "WorkloadAccess", "x", &oversized);
+            return review::deny(&review.uid, "stint.dev", "WorkloadAccess", "x", &oversized);
         }
         let object: WorkloadAccess = review.object.read().unwrap();
         let grant = match Grant::parse(&object) {
             Ok(grant) => grant,
-            Err(wrong) => return review::deny(&review.uid, "WorkloadAccess", "x", &wrong),
+            Err(wrong) => {
+                return review::deny(&review.uid, "stint.dev", "WorkloadAccess", "x", &wrong);
+            }
         };
         self.keys.verify_object(&object).unwrap();
         self.answer(&review.uid, &grant)
@@ -228,7 +230,7 @@ impl Setting {
             Verdict::Granted(_) => review::allow(uid, &[]),
             Verdict::Refused(wrong) => {
                 assert_eq!(self.case, "worst", "{wrong:?}");
-                review::deny(uid, "WorkloadAccess", "x", &wrong)
+                review::deny(uid, "stint.dev", "WorkloadAccess", "x", &wrong)
             }
             other => panic!("{other:?}"),
         }

@@ -1,8 +1,8 @@
 //! Runs an example of the page of codes in the mouth that says its code, and tells which codes came out.
 
 use crate::page;
-use crate::support::decision;
 use crate::support::world::{NAMESPACE, World};
+use crate::support::{decision, guard};
 use hyper::body::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleBinding, RoleRef, Subject};
@@ -19,6 +19,7 @@ use stint::domain::facts::{
     AccountFacts, Facts, Role, RoleFacts, UntilFacts, Workload, WorkloadFacts,
 };
 use stint::domain::grant::Grant;
+use stint::domain::guard::Mode;
 use stint::domain::judge::{Verdict, judge};
 use stint::domain::patterns::Patterns;
 use stint::domain::policy::{Labels, Policy};
@@ -45,6 +46,7 @@ pub async fn triggered(code: &str, text: &str) -> BTreeSet<String> {
         "WA-APPROVER" | "WA-APPROVAL-SELF" | "WA-APPROVAL-STALE" => {
             page::codes_in(&refused_decision(code, text).await)
         }
+        "WA-STANDING" | "WA-GREW" => page::codes_in(&refused_change(text).await),
         "WA-NAME-TAKEN" => page::codes_in(&message_beside(one(text)).await),
         _ if page::blocks(text).iter().any(|e| e.get("spec").is_some())
             || code.starts_with("WA-") =>
@@ -356,6 +358,20 @@ async fn message_beside(mut object: Value) -> String {
         .as_str()
         .unwrap()
         .to_owned()
+}
+
+/// What the guard says, where it denies, of an example that is made, or of the second as an update of the first.
+async fn refused_change(text: &str) -> String {
+    let mut world = World::new();
+    world.guarding.default_mode = Mode::Deny;
+    let operator = world.operator();
+    world.pass(SignedDuration::from_secs(1)).await;
+    let review = match page::blocks(text).as_slice() {
+        [new] => guard::change(new, None),
+        [old, new] => guard::change(new, Some(old)),
+        other => panic!("{} examples", other.len()),
+    };
+    guard::refusal(&operator, &review).await.unwrap()
 }
 
 /// What the webhook says of a decision on a request that waits for approval. Alice asked; she and Bob may approve.

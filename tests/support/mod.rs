@@ -10,6 +10,7 @@ pub mod decision;
 pub mod dice;
 pub mod edit;
 pub mod fake_api;
+pub mod guard;
 pub mod operator;
 pub mod plugin;
 pub mod requests;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::Request;
 use kube::Client;
+use tokio::process::Command;
 use tokio::sync::{Mutex, OnceCell};
 
 use super::cluster::process::{Component, free_ports};
@@ -24,6 +25,7 @@ pub struct Stint {
     webhook: u16,
     admin: u16,
     cluster_grants: AtomicBool,
+    guard: Mutex<Vec<(&'static str, &'static str)>>,
     process: Mutex<Option<Component>>,
 }
 
@@ -62,7 +64,7 @@ impl Stint {
         cluster_grants: bool,
     ) -> Result<Stint, String> {
         let [webhook, admin] = free_ports()?;
-        chart(cluster, webhook, cluster_grants).await?;
+        chart(cluster, webhook, cluster_grants, &[]).await?;
         // kube-controller-manager learns about new kinds every 30 s; the garbage collector must know ours at once.
         cluster.stop_controller_manager().await?;
         cluster.start_controller_manager().await?;
@@ -74,6 +76,7 @@ impl Stint {
             webhook,
             admin,
             cluster_grants: AtomicBool::new(cluster_grants),
+            guard: Mutex::default(),
             process: Mutex::new(None),
         })
     }
@@ -81,8 +84,37 @@ impl Stint {
     /// Upgrades the installation to one with or without grants in the whole cluster. The operator is started anew, as the
     /// changed Deployment would do it.
     pub async fn switch_cluster_grants(&self, on: bool) {
-        chart(self.cluster, self.webhook, on).await.unwrap();
         self.cluster_grants.store(on, Ordering::SeqCst);
+        self.upgrade().await;
+    }
+
+    /// Upgrades the installation to one with these values below `guard`, and those of the chart otherwise. The operator is
+    /// started anew, as the changed Deployment would do it.
+    pub async fn set_guard(&self, values: &[(&'static str, &'static str)]) {
+        *self.guard.lock().await = values.to_vec();
+        self.upgrade().await;
+    }
+
+    /// Runs the same upgrade once more as whoever this kubeconfig file is for, with the operator as it is.
+    pub async fn helm_upgrade_as(&self, kubeconfig: &Path) -> Result<(), String> {
+        let mut helm = self.cluster.helm();
+        helm.env("KUBECONFIG", kubeconfig);
+        let guard = self.guard.lock().await.clone();
+        upgrade(
+            helm,
+            self.webhook,
+            self.cluster_grants.load(Ordering::SeqCst),
+            &guard,
+        )
+        .await
+    }
+
+    async fn upgrade(&self) {
+        let guard = self.guard.lock().await.clone();
+        let cluster_grants = self.cluster_grants.load(Ordering::SeqCst);
+        chart(self.cluster, self.webhook, cluster_grants, &guard)
+            .await
+            .unwrap();
         self.kill().await;
         self.start().await;
     }
@@ -101,7 +133,7 @@ impl Stint {
     pub async fn start(&self) {
         let mut process = self.process.lock().await;
         if process.is_none() {
-            *process = Some(self.spawn());
+            *process = Some(self.spawn(&self.guard.lock().await));
         }
         drop(process);
         eventually("the operator is ready", async || {
@@ -114,15 +146,24 @@ impl Stint {
         .await;
     }
 
-    fn spawn(&self) -> Component {
-        let flags = [
+    fn spawn(&self, guard: &[(&str, &str)]) -> Component {
+        let mut flags = vec![
             format!("--namespace={NAMESPACE}"),
             format!("--webhook-listen=127.0.0.1:{}", self.webhook),
             format!("--admin-listen=127.0.0.1:{}", self.admin),
             "--webhook-name=127.0.0.1".to_owned(),
             "--until-kind=batch/v1/Job/jobs,v1/Pod/pods,apps/v1/Deployment/deployments".to_owned(),
             "--log-level=info,stint=debug".to_owned(),
+            "--guard-configuration=stint-guard".to_owned(),
+            "--guard-exempt-group=system:masters".to_owned(),
         ];
+        for (value, word) in guard {
+            flags.extend(match *value {
+                "defaultMode" => Some(format!("--guard-default-mode={word}")),
+                "cluster" => Some(format!("--guard-cluster-mode={word}")),
+                _ => None,
+            });
+        }
         let mut command = vec![
             format!("KUBECONFIG={}", self.kubeconfig.display()),
             self.program.display().to_string(),
@@ -169,16 +210,35 @@ impl Stint {
 }
 
 /// Installs or upgrades the chart without its Deployment.
-async fn chart(cluster: &Cluster, webhook: u16, cluster_grants: bool) -> Result<(), String> {
+async fn chart(
+    cluster: &Cluster,
+    webhook: u16,
+    cluster_grants: bool,
+    guard: &[(&str, &str)],
+) -> Result<(), String> {
+    let helm = cluster.helm();
+    upgrade(helm, webhook, cluster_grants, guard).await
+}
+
+/// The same by a `helm` that runs as somebody else.
+async fn upgrade(
+    mut helm: Command,
+    webhook: u16,
+    cluster_grants: bool,
+    guard: &[(&str, &str)],
+) -> Result<(), String> {
     let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/stint");
-    let output = cluster
-        .helm()
+    let guard = guard
+        .iter()
+        .flat_map(|(value, word)| ["--set".to_owned(), format!("guard.{value}={word}")]);
+    let output = helm
         .args(["upgrade", "--install", "stint"])
         .arg(chart)
         .args(["--namespace", NAMESPACE, "--create-namespace", "--wait"])
         .args(["--set", "deployment.enabled=false"])
         .args(["--set", &format!("clusterGrants.enabled={cluster_grants}")])
         .args(["--set", &format!("webhook.url=https://127.0.0.1:{webhook}")])
+        .args(guard)
         .output()
         .await
         .map_err(|e| format!("cannot run helm: {e}"))?;

@@ -10,6 +10,7 @@ use stint::api::{ClusterWorkloadAccess, WorkloadAccess};
 use stint::app::{Granting, Tasks, core};
 use stint::clock::Clock;
 use stint::domain::completion::{Kind, default_kinds};
+use stint::domain::guard::{Exempt, Guarding, Mode};
 use stint::domain::receipt::{Claims, KEY_LENGTH, Keys, Requester};
 use stint::domain::request::AccessRequest;
 use stint::ops::metrics::Metrics;
@@ -41,6 +42,8 @@ pub struct World {
     pub receipt_keys: bool,
     /// Kinds that `until` may refer to.
     pub until_kinds: Vec<Kind>,
+    /// How the guard on plain RBAC is set.
+    pub guarding: Guarding,
     keys: Keys,
     clock_off: Arc<AtomicI64>,
 }
@@ -92,6 +95,15 @@ impl World {
             cluster_grants: false,
             receipt_keys: true,
             until_kinds: default_kinds(),
+            guarding: Guarding {
+                default_mode: Mode::Audit,
+                cluster: Some(Mode::Audit),
+                exempt: Exempt {
+                    operator: "system:serviceaccount:stint-system:stint".into(),
+                    groups: vec!["system:masters".into()],
+                    users: vec![],
+                },
+            },
             keys,
             clock_off: Arc::default(),
         }
@@ -124,6 +136,7 @@ impl World {
             namespace: "stint-system",
             cluster_grants: self.cluster_grants,
             until_kinds: &self.until_kinds,
+            guard: &self.guarding,
         };
         let core = core(&granting, &client, &clock, &metrics, &readiness);
         match self.receipt_keys {

@@ -8,11 +8,10 @@ use k8s_openapi::api::rbac::v1::{RoleRef, Subject};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use stint::api::{AccessPolicy, names};
-use stint::domain::binding::{self, Binding, BindingFinding, BoundRole};
-use stint::domain::catalogue::{self, Disposition, Scope, Severity};
+use stint::domain::binding::{self, Binding, BoundRole};
+use stint::domain::catalogue::Scope;
 use stint::domain::facts::Role;
-use stint::domain::judge::is_cluster_namespace;
-use stint::domain::patterns::Patterns;
+use stint::domain::plain::{self, PlainFinding, Weight, scope_of};
 use stint::domain::policy::Policy;
 use stint::domain::rules::Rule;
 use stint::domain::violation::{Problem, Violation};
@@ -78,7 +77,8 @@ pub fn judge_role(object: &Object, namespace: Option<&str>, world: &World) -> Ju
     };
     let rules: Vec<Rule> = role.rules.iter().flatten().map(Rule::from).collect();
     for scope in scopes(object, namespace, world) {
-        for finding in of_rules(object, &rules, scope) {
+        for found in plain::of_rules(&rules, "rules", true, scope) {
+            let finding = told(object, &found);
             if !findings.iter().any(|told| told.message == finding.message) {
                 findings.push(finding);
             }
@@ -118,41 +118,16 @@ fn distinct_scopes(namespaces: Vec<&str>) -> Vec<Scope<'_>> {
     scopes
 }
 
-fn scope_of(namespace: &str) -> Scope<'_> {
-    match is_cluster_namespace(namespace) {
-        true => Scope::PrivilegedNamespace(namespace),
-        false => Scope::Namespace(namespace),
-    }
-}
-
-fn of_rules(object: &Object, rules: &[Rule], scope: Scope<'_>) -> Vec<Finding> {
-    let mut out = Vec::new();
-    for violation in catalogue::violations(rules, "rules", true, scope) {
-        let severity = catalogue::finding(violation.code, scope).map(|f| f.severity);
-        let mut finding = Finding::violation(object, Level::Error, &violation);
-        finding.severity = severity;
-        out.push(finding);
-    }
-    for finding in catalogue::findings(Patterns::of(rules), scope) {
-        // What is never granted is told already; what is about the time of a grant says nothing of a plain role.
-        if finding.disposition == Disposition::Never || finding.id.starts_with("OB-X") {
-            continue;
-        }
-        for violation in catalogue::explain(finding.id, rules, "rules", true, scope) {
-            let level = level_of(finding.severity);
-            out.push(Finding::violation(object, level, &violation).weighing(finding.severity));
-        }
-    }
-    out
-}
-
-/// No policy stands behind a plain role or binding, so its weight is that of the harm it can do.
-fn level_of(severity: Severity) -> Level {
-    match severity {
-        Severity::Critical | Severity::High => Level::Error,
-        Severity::Medium => Level::Warning,
-        Severity::Low | Severity::Info => Level::Note,
-    }
+/// What the catalogue says, in the words and with the weights of the guard.
+fn told(object: &Object, found: &PlainFinding) -> Finding {
+    let level = match found.weight {
+        Weight::Error => Level::Error,
+        Weight::Warning => Level::Warning,
+        Weight::Note => Level::Note,
+    };
+    let mut finding = Finding::violation(object, level, &found.violation);
+    finding.severity = found.severity;
+    finding
 }
 
 #[derive(Deserialize)]
@@ -204,16 +179,10 @@ pub fn judge_binding(object: &Object, namespace: Option<&str>, role: &Known) -> 
             },
         },
     };
-    for found in binding::findings(&binding) {
-        let BindingFinding { finding, violation } = found;
-        let level = match finding.disposition {
-            Disposition::Never => Level::Error,
-            Disposition::Named | Disposition::Allowed => level_of(finding.severity),
-        };
-        findings.push(Finding::violation(object, level, &violation).weighing(finding.severity));
-    }
+    findings.extend(plain::of_binding(&binding).iter().map(|f| told(object, f)));
     if !made_by_stint(object) {
-        findings.extend(binding::standing(&binding).map(|found| {
+        let standing = binding::standing(&binding).into_iter().next();
+        findings.extend(standing.map(|found| {
             Finding::violation(object, Level::Warning, &found.violation)
                 .weighing(found.finding.severity)
         }));

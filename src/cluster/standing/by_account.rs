@@ -1,6 +1,6 @@
-//! What an account holds, and which bindings name it.
+//! What an account holds, which bindings name it, and which give a role to any.
 
-use super::{BindingKey, ByRole, Holder, Standing};
+use super::{BindingKey, ByRole, Holder, RoleKey, Standing};
 use crate::domain::facts::{Held, HeldIn};
 use crate::domain::grant::Account;
 use crate::domain::patterns::Patterns;
@@ -22,6 +22,19 @@ impl Holder {
 }
 
 impl Standing {
+    /// The first few bindings that give the role to accounts, beside those of grants.
+    pub fn bindings_to(&self, role: &RoleKey) -> Vec<String> {
+        let bound = self.bound.get(role).into_iter().flatten();
+        let no_grant = |key: &&BindingKey| {
+            let entry = self.bindings.get(*key);
+            entry.is_some_and(|entry| entry.grant.is_none())
+        };
+        let mut bindings: Vec<&BindingKey> = bound.filter(no_grant).collect();
+        bindings.sort_unstable();
+        let named = bindings.into_iter().take(NAMED);
+        named.map(ToString::to_string).collect()
+    }
+
     /// The first few bindings that name the account in the place, beside those of the grant `except`.
     pub fn bindings_of(&self, account: &Account, place: &Place, except: &str) -> Vec<String> {
         let own = place.namespace().map(|name| Some(name.to_owned()));

@@ -22,7 +22,8 @@ pub struct ControlPlane {
     // In the order in which they are to end.
     controller_manager: Mutex<Option<Component>>,
     controller_manager_args: Vec<String>,
-    api_server: Component,
+    api_server: Mutex<Option<Component>>,
+    api_server_args: Vec<String>,
     etcd: Component,
 }
 
@@ -47,12 +48,8 @@ impl ControlPlane {
             &binaries.path("etcd"),
             &etcd_args(folder, &etcd_url, &peer_url),
         )?;
-        let mut api_server = Component::start(
-            folder,
-            "kube-apiserver",
-            &binaries.path("kube-apiserver"),
-            &api_server_args(&credentials, &etcd_url, api_port),
-        )?;
+        let api_server_args = api_server_args(&credentials, &etcd_url, api_port);
+        let mut api_server = start_api_server(folder, binaries, &api_server_args)?;
 
         let access = Access::to_own(url, &credentials).await?;
         access.write_kubeconfig(
@@ -60,12 +57,13 @@ impl ControlPlane {
             token_auth(&credentials.controller_manager_token),
         )?;
         let admin = access.client(access.auth(User::Admin));
-        wait_for_api_server(&admin, &mut etcd, &mut api_server).await?;
+        wait_for_api_server(&admin, &mut [&mut etcd, &mut api_server]).await?;
 
         let control_plane = ControlPlane {
             controller_manager: Mutex::new(None),
             controller_manager_args,
-            api_server,
+            api_server: Mutex::new(Some(api_server)),
+            api_server_args,
             etcd,
         };
         control_plane
@@ -100,12 +98,28 @@ impl ControlPlane {
         drop(self.controller_manager.lock().await.take());
     }
 
+    /// Kills the API server, starts it again and waits until it is ready, its own bootstrap included.
+    pub async fn restart_api_server(
+        &self,
+        folder: &Path,
+        binaries: &Binaries,
+        admin: &Client,
+    ) -> Result<(), String> {
+        let mut running = self.api_server.lock().await;
+        drop(running.take());
+        let mut api_server = start_api_server(folder, binaries, &self.api_server_args)?;
+        let ready = wait_for_api_server(admin, &mut [&mut api_server]).await;
+        *running = Some(api_server);
+        ready
+    }
+
     /// The process ids of the programs that run.
     pub async fn pids(&self) -> Vec<u32> {
         let controller_manager = self.controller_manager.lock().await;
+        let api_server = self.api_server.lock().await;
         [
             Some(&self.etcd),
-            Some(&self.api_server),
+            api_server.as_ref(),
             controller_manager.as_ref(),
         ]
         .into_iter()
@@ -139,13 +153,19 @@ impl ControlPlane {
     }
 }
 
-async fn wait_for_api_server(
-    admin: &Client,
-    etcd: &mut Component,
-    api_server: &mut Component,
-) -> Result<(), String> {
+fn start_api_server(
+    folder: &Path,
+    binaries: &Binaries,
+    args: &[String],
+) -> Result<Component, String> {
+    let program = binaries.path("kube-apiserver");
+    Component::start(folder, "kube-apiserver", &program, args)
+}
+
+/// Waits for the last of these, which works only while all of them do.
+async fn wait_for_api_server(admin: &Client, running: &mut [&mut Component]) -> Result<(), String> {
     let ready = within(START_LIMIT, async || {
-        if let Err(ended) = etcd.check().and_then(|()| api_server.check()) {
+        if let Err(ended) = running.iter_mut().try_for_each(|c| c.check()) {
             return Some(Err(ended));
         }
         let question = Request::get("/readyz").body(Vec::new()).ok()?;
@@ -156,7 +176,7 @@ async fn wait_for_api_server(
         Err(format!(
             "kube-apiserver is not ready after {} s; {}",
             START_LIMIT.as_secs(),
-            api_server.log_tail()
+            running.last().map(|c| c.log_tail()).unwrap_or_default()
         ))
     })
 }

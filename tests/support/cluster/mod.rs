@@ -214,6 +214,14 @@ impl Cluster {
         name
     }
 
+    /// Kills the API server and starts it again; it is ready, its own bootstrap included, when this returns.
+    pub async fn restart_api_server(&self) -> Result<(), String> {
+        let control_plane = self.own_control_plane()?;
+        control_plane
+            .restart_api_server(self.dir(), &self.binaries, &self.admin())
+            .await
+    }
+
     /// Kills kube-controller-manager: no garbage collection, no Job deadlines, no default ServiceAccounts.
     pub async fn stop_controller_manager(&self) -> Result<(), String> {
         self.own_control_plane()?.stop_controller_manager().await;
