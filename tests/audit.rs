@@ -13,6 +13,7 @@ use json_schema::misfits;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
+use support::edit::edit;
 use support::world::{NAMESPACE, World};
 use told::Told;
 
@@ -60,6 +61,7 @@ async fn every_transition(world: &World) {
         json!({"notBefore": "2026-12-01T12:10:00Z", "notAfter": "2026-12-01T12:20:00Z"}),
     );
     world.admit("refused", json!({"duration": "48h"}));
+    world.admit("moved", json!({"duration": "1h"}));
     world.admit("deleted", json!({"duration": "1h"}));
     let copied = json!({"kind": "Role", "name": "reader"});
     world.admit(
@@ -69,11 +71,16 @@ async fn every_transition(world: &World) {
     world.pass(MINUTE * 2).await;
     world.api.remove("workloadaccesses", NAMESPACE, "deleted");
     world.api.seed(role("list"));
-    world.pass(SECOND).await;
+    for length in ["90m", "30m"] {
+        let moved = json!({"duration": length});
+        let answer = edit(world, &operator, "moved", moved, "alice").await;
+        assert_eq!(answer, Ok(vec![]));
+        world.pass(SECOND).await;
+    }
     drop(operator);
     // Another operator has nothing new to tell of what the first told.
     let _operator = world.operator();
-    for name in ["ended", "later", "refused", "copied"] {
+    for name in ["ended", "later", "refused", "copied", "moved"] {
         world.touch(name);
     }
     world.pass(MINUTE).await;
@@ -91,6 +98,9 @@ async fn each_transition_is_told_once_also_by_an_operator_that_comes_later() {
         ("ended", "Activated", "Active"),
         ("ended", "Ended", "Expired"),
         ("later", "Waiting", "Scheduled"),
+        ("moved", "Activated", "Active"),
+        ("moved", "Extended", "Active"),
+        ("moved", "Shortened", "Active"),
         ("refused", "Refused", "Refused"),
     ];
     let expected = expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned()));
@@ -266,7 +276,7 @@ async fn a_binding_of_a_version_that_did_not_say_it_stays_as_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_binding_that_names_somebody_else_is_made_anew() {
+async fn a_binding_that_names_somebody_else_is_put_right() {
     let world = World::new();
     let _operator = world.operator();
     world.admit("a", json!({"duration": "1h"}));

@@ -179,13 +179,18 @@ async fn a_spec_cannot_change_and_revoking_cannot_be_taken_back() {
             .await
         }
     };
-    let text = message(change(json!({"duration": "2h"})).await.unwrap_err());
+    let text = message(change(json!({"reason": "another"})).await.unwrap_err());
     assert!(text.contains("WA-IMMUTABLE"), "{text}");
     change(json!({"revoked": true})).await.unwrap();
     team.becomes("fixed", "Revoked").await;
     assert!(team.bindings().await.is_empty());
     let text = message(change(json!({"revoked": false})).await.unwrap_err());
     assert!(text.contains("WA-IMMUTABLE"), "{text}");
+    let text = message(change(json!({"duration": "2h"})).await.unwrap_err());
+    assert!(
+        text.contains("WA-WINDOW"),
+        "what is over is not extended: {text}"
+    );
 }
 
 #[tokio::test]

@@ -77,6 +77,7 @@ fn receipt(keys: &Keys, name: &str) -> String {
         spec_hash: spec_hash(&serde_json::from_value(request()["spec"].clone()).unwrap()),
         requester: Requester::default(),
         at: Timestamp::now(),
+        extended: None,
     })
 }
 
@@ -162,7 +163,7 @@ async fn without_a_good_receipt_nothing_is_stored(
 }
 
 #[rstest]
-#[case::the_spec("/spec/duration", json!("2h"))]
+#[case::the_spec("/spec/reason", json!("another"))]
 #[case::the_receipt("/metadata/annotations", json!({"stint.dev/receipt": "v1.new"}))]
 #[tokio::test]
 async fn an_update_changes_neither_spec_nor_receipt(#[case] pointer: &str, #[case] value: Value) {

@@ -163,9 +163,9 @@ async fn is_repaired_and_told(
         ("Active", &end)
     );
     world.api.clear_calls();
-    world.pass(MINUTE * 56).await;
+    world.pass(MINUTE * 50).await;
     assert_eq!(writes(&world), [""; 0], "nothing more is written");
-    world.pass(MINUTE * 5).await;
+    world.pass(MINUTE * 11).await;
     assert_eq!(
         (world.reason("a"), world.made()),
         ("Expired".into(), [0, 0, 0])

@@ -5,8 +5,11 @@ mod support;
 use jiff::SignedDuration;
 use rstest::rstest;
 use serde_json::{Value, json};
+use stint::api::WorkloadAccess;
 use stint::api::workload_access::EndReason;
+use stint::domain::extension::Edits;
 use stint::domain::facts::{AccountFacts, Facts, Live, ObjectFacts, Role, RoleFacts, UntilFacts};
+use stint::domain::grant::Grant;
 use stint::domain::judge::{NotYet, Verdict};
 use stint::domain::rules::{self, Rule};
 use support::case::*;
@@ -342,15 +345,29 @@ fn a_live_grant_keeps_the_end_it_was_given_and_a_forged_later_one_does_not_count
         expires_at(decide(request(), &keeps, later)),
         at("2026-12-01T12:30:00Z")
     );
-    let forged = Facts {
-        live: Some(live(NOW, "2026-12-05T00:00:00Z")),
-        ..facts()
-    };
-    assert_eq!(
-        expires_at(decide(request(), &forged, later)),
-        at("2026-12-01T12:40:00Z"),
-        "receipt + pending + duration"
-    );
+    let typed: WorkloadAccess = serde_json::from_value(request()).unwrap();
+    let spec_hash = Some(Grant::parse(&typed).unwrap().spec_hash());
+    for (spec_hash, end, why) in [
+        (
+            spec_hash,
+            "2026-12-01T12:40:00Z",
+            "receipt + pending + duration",
+        ),
+        (None, "2026-12-01T12:30:00Z", "beginning + duration"),
+    ] {
+        let forged = Facts {
+            live: Some(Live {
+                edits: Edits {
+                    spec_hash,
+                    ..Edits::default()
+                },
+                ..live(NOW, "2026-12-05T00:00:00Z")
+            }),
+            ..facts()
+        };
+        let verdict = decide(request(), &forged, later);
+        assert_eq!(expires_at(verdict), at(end), "{why}");
+    }
 }
 
 #[test]

@@ -36,6 +36,7 @@ fn receipt(keys: &Keys) -> String {
         spec_hash: "sha256:00".into(),
         requester: Requester::default(),
         at: start(),
+        extended: None,
     })
 }
 

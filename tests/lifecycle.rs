@@ -483,3 +483,30 @@ async fn a_binding_whose_request_is_gone_is_revoked_although_nobody_said_so() {
     );
     assert_eq!(world.reason("a"), "Active");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_goes_back_gives_nobody_more_time_and_loses_nothing() {
+    let world = World::new();
+    let _operator = world.operator();
+    world.admit("a", json!({"duration": "30m"}));
+    world.pass(MINUTE * 10).await;
+    world.set_clock_off(-MINUTE * 60);
+    // Asked for in what that clock takes for the future.
+    world.admit("b", json!({"notAfter": "2026-12-01T13:00:00Z"}));
+    world.pass(SECOND).await;
+    assert_eq!(world.reason("b"), "Active");
+    world.pass(MINUTE * 20 + SECOND * 8).await;
+    assert_eq!(world.made()[0], 1, "the Job of the first counted on");
+    world.set_clock_off(SignedDuration::ZERO);
+    world.touch("a");
+    world.touch("b");
+    world.pass(SECOND).await;
+    let ended = world.api.get("workloadaccesses", NAMESPACE, "a").unwrap();
+    assert!(ended["status"]["endReason"].is_string(), "{ended}");
+    assert_eq!(world.reason("b"), "Active");
+    world.pass(MINUTE * 30).await;
+    assert_eq!(
+        (world.reason("b"), world.made()),
+        ("Expired".into(), [0, 0, 0])
+    );
+}

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use support::decision;
+use support::edit::edit;
 use support::world::{NAMESPACE, Operator, World};
 
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
@@ -224,6 +225,8 @@ async fn play(line: &str) -> Story {
         "pending-approval" | "approved" | "denied" | "approval-late" => {
             of_an_approval(&mut story, line).await;
         }
+        "extended" | "shortened" | "extension-refused" | "extension-pending"
+        | "extension-approved" => of_a_moved_end(&mut story, line).await,
         "emergency" | "emergency-reviewed" => of_an_emergency(&mut story, line).await,
         _ if line.starts_with("scheduled-") => of_a_schedule(&mut story, line).await,
         _ => of_a_live_grant(&mut story, line).await,
@@ -377,12 +380,46 @@ async fn of_an_emergency(story: &mut Story, line: &str) {
     decision::decide(&story.world, "one", "a", "Review", "bob");
 }
 
+async fn of_a_moved_end(story: &mut Story, line: &str) {
+    decision::approvers(&story.world, &["bob"]);
+    let approved = matches!(line, "extension-pending" | "extension-approved");
+    if approved {
+        let asks = json!({"approval": {"required": 1}});
+        decision::change_policy(&story.world, "jobs", asks);
+        story.world.admit("a", json!({"duration": "1h"}));
+        decision::decide(&story.world, "one", "a", "Approve", "bob");
+        story.start();
+        story.stands().await;
+    } else {
+        story.active().await;
+    }
+    let end = match line {
+        "shortened" => json!({"duration": "30m"}),
+        _ => json!({"duration": "2h"}),
+    };
+    let operator = story.operator.as_ref().unwrap();
+    let moved = edit(&story.world, operator, "a", end, "alice").await;
+    moved.unwrap();
+    match line {
+        "extension-refused" => {
+            let limits = json!({"limits": {"maxDuration": "1h"}});
+            decision::change_policy(&story.world, "jobs", limits);
+        }
+        "extension-approved" => {
+            story.stands().await;
+            decision::decide(&story.world, "two", "a", "Approve", "bob");
+        }
+        _ => {}
+    }
+}
+
 async fn of_a_live_grant(story: &mut Story, line: &str) {
     if line == "source-changed" {
         return source_changed(story).await;
     }
     story.active().await;
     match line {
+        "expiring" => story.pass(MINUTE * 55).await,
         "expired" => story.pass(MINUTE * 61).await,
         "expired-while-down" => {
             story.operator = None;
@@ -508,9 +545,15 @@ fn cells(object: Option<&Value>) -> BTreeMap<&'static str, String> {
         "ReviewRequired" => condition(of, kind).is_some_and(|c| c["status"] == "True"),
         kind => condition(of, kind).is_some(),
     };
-    let more = ["Reconciling", "Stalled", "Backstop", "ReviewRequired"]
-        .into_iter()
-        .filter(told);
+    let known = [
+        "Reconciling",
+        "Stalled",
+        "Backstop",
+        "ReviewRequired",
+        "ExpiringSoon",
+        "Extended",
+    ];
+    let more = known.into_iter().filter(told);
     let more: Vec<&str> = more.collect();
     let word = |text: String| {
         if text.is_empty() {
@@ -568,6 +611,12 @@ fn cells(object: Option<&Value>) -> BTreeMap<&'static str, String> {
 #[case("refused-expired")]
 #[case("apply-refused-activated")]
 #[case("apply-refused-expired")]
+#[case("expiring")]
+#[case("extended")]
+#[case("shortened")]
+#[case("extension-refused")]
+#[case("extension-pending")]
+#[case("extension-approved")]
 #[case("expired")]
 #[case("expired-while-down")]
 #[case("wide-expired")]

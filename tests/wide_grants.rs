@@ -9,7 +9,7 @@ use stint::api::ClusterWorkloadAccess;
 use stint::api::workload_access::{EndReason, Risk};
 use stint::domain::covers::Ceiling;
 use stint::domain::desired;
-use stint::domain::facts::{Facts, Held, Live, RoleFacts};
+use stint::domain::facts::{Facts, Held, HeldIn, Live, RoleFacts};
 use stint::domain::grant::Grant;
 use stint::domain::judge::{Approved, Verdict, judge};
 use stint::domain::patterns::Patterns;
@@ -356,6 +356,37 @@ fn what_the_account_holds_everywhere_counts() {
             .iter()
             .any(|v| v.code == "OB-E07" && v.message.contains("'standing'")),
         "{wrong:?}"
+    );
+}
+
+/// The order in which an account gets its rights does not matter: the other way round the grant in the whole cluster counts.
+#[test]
+fn what_the_account_holds_in_one_namespace_counts_there() {
+    let patches = Held {
+        by: "RoleBinding 'billing/deployer'".into(),
+        patterns: Patterns::of(&[rule("apps", "deployments", &["patch"])]),
+    };
+    let holding = |held_in: Vec<HeldIn>| Facts {
+        held_in,
+        ..wide_facts()
+    };
+    let secrets =
+        || with_rules(json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]));
+    let combination = |facts: &Facts| {
+        let wrong = refusals(secrets(), facts);
+        wrong.into_iter().find(|v| v.code == "OB-C01")
+    };
+    assert_eq!(combination(&holding(vec![])), None);
+    let billing = HeldIn {
+        namespace: "billing".into(),
+        held: vec![patches],
+    };
+    let wrong = combination(&holding(vec![billing])).unwrap();
+    assert!(
+        wrong
+            .message
+            .contains("together with RoleBinding 'billing/deployer'"),
+        "{wrong}"
     );
 }
 

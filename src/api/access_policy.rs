@@ -321,6 +321,12 @@ pub struct Limits {
     )]
     pub max_total: Option<String>,
 
+    /// How often the end of one request may be moved to later; 3 when omitted, 0 for never. Each time at most `maxDuration` from
+    /// then on is granted, and in all at most `maxTotal`, or `maxDuration` when that is omitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub max_extensions: Option<i64>,
+
     /// How many grants one account may hold at a time; no bound when omitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// What one ServiceAccount may do in the whole cluster, for which reason, until when.
 ///
-/// Everything except `revoked` is immutable: a different request is a different object, judged anew. A Job cannot own what
-/// has no namespace, so nothing but Stint ends such a grant on time.
+/// Everything except `revoked` and the end is immutable, as for a WorkloadAccess. A Job cannot own what has no namespace, so
+/// nothing but Stint ends such a grant on time.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "stint.dev",
@@ -49,10 +49,8 @@ use serde::{Deserialize, Serialize};
         .message("`roleRef` is immutable; create another ClusterWorkloadAccess [WA-IMMUTABLE]"),
     validation = Rule::new("has(self.notBefore) == has(oldSelf.notBefore) && (!has(self.notBefore) || self.notBefore == oldSelf.notBefore)")
         .message("`notBefore` is immutable; create another ClusterWorkloadAccess [WA-IMMUTABLE]"),
-    validation = Rule::new("has(self.notAfter) == has(oldSelf.notAfter) && (!has(self.notAfter) || self.notAfter == oldSelf.notAfter)")
-        .message("`notAfter` is immutable; create another ClusterWorkloadAccess [WA-IMMUTABLE]"),
-    validation = Rule::new("has(self.duration) == has(oldSelf.duration) && (!has(self.duration) || self.duration == oldSelf.duration)")
-        .message("`duration` is immutable; create another ClusterWorkloadAccess [WA-IMMUTABLE]"),
+    validation = Rule::new("has(self.notAfter) == has(oldSelf.notAfter)")
+        .message("`notAfter` and `duration` may be changed, and cannot take each other's place; create another ClusterWorkloadAccess [WA-IMMUTABLE]"),
     validation = Rule::new("self.reason == oldSelf.reason")
         .message("`reason` is immutable; create another ClusterWorkloadAccess [WA-IMMUTABLE]"),
     validation = Rule::new("has(self.ticket) == has(oldSelf.ticket) && (!has(self.ticket) || self.ticket == oldSelf.ticket)")
@@ -94,12 +92,14 @@ pub struct ClusterWorkloadAccessSpec {
     #[schemars(schema_with = "rfc3339")]
     pub not_before: Option<String>,
 
-    /// RFC 3339 instant at which access ends, rounded down to whole seconds. Exactly one of `notAfter` and `duration`.
+    /// RFC 3339 instant at which access ends, rounded down to whole seconds. Exactly one of `notAfter` and `duration`. May be
+    /// changed: to later within the limits of the policy, to earlier always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "rfc3339")]
     pub not_after: Option<String>,
 
-    /// Length of the grant from its activation (GEP-2257, for example `30m` or `1h30m`; at least 1s, at most 720h).
+    /// Length of the grant from its activation (GEP-2257, for example `30m` or `1h30m`; at least 1s, at most 720h). May be
+    /// changed like `notAfter`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "length_of_grant")]
     pub duration: Option<String>,

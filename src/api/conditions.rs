@@ -14,7 +14,15 @@ pub const RECONCILING: &str = "Reconciling";
 pub const BACKSTOP: &str = "Backstop";
 /// Present on a grant that was given by break-glass: `True` until somebody else has looked at it.
 pub const REVIEW_REQUIRED: &str = "ReviewRequired";
+/// Present only while `True`, on a live grant in the last tenth of its time.
+pub const EXPIRING_SOON: &str = "ExpiringSoon";
+/// Present only while `False`, on a live grant: a later end was asked for and is not granted.
+pub const EXTENDED: &str = "Extended";
 
+/// Reason of `ExpiringSoon`.
+pub const REASON_LAST_TENTH: &str = "LastTenth";
+/// Reason of `Extended` when the judge refused the later end.
+pub const REASON_EXTENSION_REFUSED: &str = "ExtensionRefused";
 /// Reason of `ReviewRequired` until the review.
 pub const REASON_BREAK_GLASS: &str = "BreakGlass";
 /// Reason of `ReviewRequired` after it.

@@ -6,6 +6,7 @@ pub mod cluster_workload_access;
 pub mod conditions;
 pub mod names;
 pub mod references;
+pub mod stamps;
 pub mod workload_access;
 
 pub use access_approval::{AccessApproval, AccessApprovalSpec};

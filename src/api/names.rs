@@ -55,6 +55,15 @@ pub const APPROVED_BY: &str = "stint.dev/approved-by";
 /// Annotation on what records a grant: the hash of the spec that was approved, `sha256:<hex>`.
 pub const APPROVED_SPEC: &str = "stint.dev/approved-spec";
 
+/// Annotation on what records a grant: hash of the spec whose end is in place, `sha256:<hex>`.
+pub const SPEC_HASH: &str = "stint.dev/spec-hash";
+
+/// Annotation on what records a grant: how often its end was moved to later; absent for never.
+pub const EXTENSIONS: &str = "stint.dev/extensions";
+
+/// Annotation on what records a grant: RFC 3339 instant at which the last later end that was granted was asked for.
+pub const EXTENDED_AT: &str = "stint.dev/extended-at";
+
 /// Annotation on the certificate Secret: RFC 3339 instant at which the authority before this one expires.
 pub const CA_OLD_NOT_AFTER: &str = "stint.dev/ca-old-not-after";
 

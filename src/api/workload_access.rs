@@ -1,7 +1,9 @@
 //! `WorkloadAccess`: one request for rights, and the grant that it becomes.
 
-use crate::api::access_approval::Decision;
 use crate::api::references::{UntilRef, WorkloadRef};
+pub use crate::api::stamps::{
+    ApprovalStamp, ExtensionStamp, ObjectStamp, PolicyStamp, SourceStamp,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -9,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 /// What one ServiceAccount may do, for which reason, until when.
 ///
-/// Everything except `revoked` is immutable: a different request is a different object, judged anew.
+/// Everything except `revoked` and the end is immutable: a different request is a different object. An end that is moved to
+/// later is judged anew; one that is moved to earlier always counts.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "stint.dev",
@@ -49,10 +52,8 @@ use serde::{Deserialize, Serialize};
         .message("`roleRef` is immutable; create another WorkloadAccess [WA-IMMUTABLE]"),
     validation = Rule::new("has(self.notBefore) == has(oldSelf.notBefore) && (!has(self.notBefore) || self.notBefore == oldSelf.notBefore)")
         .message("`notBefore` is immutable; create another WorkloadAccess [WA-IMMUTABLE]"),
-    validation = Rule::new("has(self.notAfter) == has(oldSelf.notAfter) && (!has(self.notAfter) || self.notAfter == oldSelf.notAfter)")
-        .message("`notAfter` is immutable; create another WorkloadAccess [WA-IMMUTABLE]"),
-    validation = Rule::new("has(self.duration) == has(oldSelf.duration) && (!has(self.duration) || self.duration == oldSelf.duration)")
-        .message("`duration` is immutable; create another WorkloadAccess [WA-IMMUTABLE]"),
+    validation = Rule::new("has(self.notAfter) == has(oldSelf.notAfter)")
+        .message("`notAfter` and `duration` may be changed, and cannot take each other's place; create another WorkloadAccess [WA-IMMUTABLE]"),
     validation = Rule::new("self.reason == oldSelf.reason")
         .message("`reason` is immutable; create another WorkloadAccess [WA-IMMUTABLE]"),
     validation = Rule::new("has(self.ticket) == has(oldSelf.ticket) && (!has(self.ticket) || self.ticket == oldSelf.ticket)")
@@ -92,12 +93,14 @@ pub struct WorkloadAccessSpec {
     #[schemars(schema_with = "rfc3339")]
     pub not_before: Option<String>,
 
-    /// RFC 3339 instant at which access ends, rounded down to whole seconds. Exactly one of `notAfter` and `duration`.
+    /// RFC 3339 instant at which access ends, rounded down to whole seconds. Exactly one of `notAfter` and `duration`. May be
+    /// changed: to later within the limits of the policy, to earlier always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "rfc3339")]
     pub not_after: Option<String>,
 
-    /// Length of the grant from its activation (GEP-2257, for example `30m` or `1h30m`; at least 1s, at most 720h).
+    /// Length of the grant from its activation (GEP-2257, for example `30m` or `1h30m`; at least 1s, at most 720h). May be
+    /// changed like `notAfter`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "length_of_grant")]
     pub duration: Option<String>,
@@ -284,25 +287,6 @@ impl Risk {
     }
 }
 
-/// The role that the rules were copied from, as it was then.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct SourceStamp {
-    /// `Role` or `ClusterRole`.
-    pub kind: RoleKind,
-    /// Name of the role.
-    pub name: String,
-    /// UID of the role.
-    pub uid: String,
-    /// SHA-256 of the role's rules in canonical form, `sha256:<hex>`.
-    pub rules_hash: String,
-    /// Whether its rules are put together from other ClusterRoles by an aggregation rule.
-    pub aggregated: bool,
-    /// Whether the role has changed or gone since; the grant keeps the copy.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub changed: bool,
-}
-
 /// Why a grant ended.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {
@@ -355,7 +339,8 @@ pub struct WorkloadAccessStatus {
     pub observed_generation: Option<i64>,
 
     /// `Ready`, `Accepted`, `Active`; `Stalled` and `Reconciling` only while true, `Backstop` only while it is missing,
-    /// `ReviewRequired` after break-glass, `Verified` once it was asked whether an ended grant really gives nothing any more.
+    /// `ReviewRequired` after break-glass, `ExpiringSoon` in the last tenth of a grant, `Extended` only while a later end was asked
+    /// for and is not granted, `Verified` once it was asked whether an ended grant really gives nothing any more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 12))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -381,6 +366,11 @@ pub struct WorkloadAccessStatus {
     /// When access ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_after: Option<Time>,
+
+    /// Ends that were moved to later while access was in place, oldest first; the newest 10.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub extensions: Vec<ExtensionStamp>,
 
     /// When the grant ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -432,43 +422,6 @@ pub struct WorkloadAccessStatus {
     /// The Job whose deadline Kubernetes counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<ObjectStamp>,
-}
-
-/// One decision on the request.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct ApprovalStamp {
-    /// Authenticated user name of who decided.
-    pub approver: String,
-    /// What was decided.
-    pub decision: Decision,
-    /// When it was decided.
-    pub time: Time,
-    /// When access ends at the latest by this decision.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub not_after: Option<Time>,
-}
-
-/// An object that Stint made, by name and UID.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct ObjectStamp {
-    /// Name of the object.
-    pub name: String,
-    /// UID of the object.
-    pub uid: String,
-}
-
-/// The exact state of a policy that a decision rests on.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct PolicyStamp {
-    /// Name of the AccessPolicy.
-    pub name: String,
-    /// UID of the AccessPolicy.
-    pub uid: String,
-    /// Generation of the AccessPolicy.
-    pub generation: i64,
 }
 
 pub(super) fn rfc3339(_: &mut schemars::SchemaGenerator) -> schemars::Schema {

@@ -2,11 +2,13 @@
 
 use crate::api::names::MANAGER;
 use crate::api::workload_access::ObjectStamp;
+use crate::cluster::bindings::Binding;
 use crate::cluster::{ApiError, call, wide};
 use crate::domain::desired;
 use crate::domain::judge::Approved;
 use crate::domain::plan::{Applied, Observed, Plan, Step};
 use crate::domain::request::Place;
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -44,6 +46,13 @@ pub async fn grant(
                 let wanted = desired::role_binding(approved, writer.owner(job_uid)?.as_deref());
                 binding = Some(writer.rbac.create_binding(wanted).await?);
             }
+            Step::AnnotateBinding(uid) => {
+                let wanted = desired::role_binding(approved, writer.owner(job_uid)?.as_deref());
+                writer
+                    .rbac
+                    .annotate_binding(&writer.name, &uid, &wanted)
+                    .await?;
+            }
             other => writer.delete(other).await?,
         }
     }
@@ -70,14 +79,57 @@ pub async fn end(client: &Client, plan: Plan) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Deletes one binding if it still is the one with this UID. Returns whether it was there.
+/// What became of a binding that was to go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Revoked {
+    /// It was deleted.
+    Deleted,
+    /// It was gone already, or another has its name.
+    WasGone,
+    /// Its end was moved to later meanwhile, and it stays.
+    Extended(Box<Binding>),
+}
+
+impl Revoked {
+    fn of(was_there: bool) -> Self {
+        match was_there {
+            true => Self::Deleted,
+            false => Self::WasGone,
+        }
+    }
+}
+
+/// Deletes one binding if it still is the one with this UID.
 pub async fn revoke(
     client: &Client,
     place: &Place,
     name: &str,
     uid: &str,
-) -> Result<bool, ApiError> {
-    Rbac::new(client, place).delete_binding(name, uid).await
+) -> Result<Revoked, ApiError> {
+    let rbac = Rbac::new(client, place);
+    Ok(Revoked::of(rbac.delete_binding(name, uid, None).await?))
+}
+
+/// The same at the end that a version of the binding named: if that was the last version. Otherwise what the binding says by
+/// now counts, since its end may have been moved while the news of that was on its way.
+pub async fn expire(
+    client: &Client,
+    binding: &Binding,
+    now: Timestamp,
+) -> Result<Revoked, ApiError> {
+    let Binding { name, uid, .. } = binding;
+    let rbac = Rbac::new(client, &binding.place);
+    let version = binding.resource_version.as_deref();
+    if rbac.delete_binding(name, uid, version).await? {
+        return Ok(Revoked::Deleted);
+    }
+    match rbac.binding(name).await?.filter(|live| live.uid == *uid) {
+        None => Ok(Revoked::WasGone),
+        Some(live) if live.not_after.is_some_and(|end| end > now) => {
+            Ok(Revoked::Extended(Box::new(live)))
+        }
+        Some(_) => Ok(Revoked::of(rbac.delete_binding(name, uid, None).await?)),
+    }
 }
 
 struct Writer {
@@ -120,25 +172,25 @@ impl Writer {
         patch["spec"]["parallelism"] = 0.into();
         patch["spec"]["suspend"] = false.into();
         patch["spec"]["ttlSecondsAfterFinished"] = 0.into();
-        let params = PatchParams {
-            field_manager: Some(MANAGER.into()),
-            ..PatchParams::default()
-        };
-        call(self.jobs.patch(&self.name, &params, &Patch::Merge(patch))).await?;
+        let patch = Patch::Merge(patch);
+        call(self.jobs.patch(&self.name, &patched(), &patch)).await?;
         Ok(())
     }
 
     async fn delete(&self, step: Step) -> Result<(), ApiError> {
         match step {
-            Step::DeleteBinding(uid) => self.rbac.delete_binding(&self.name, &uid).await?,
-            Step::DeleteJob(uid) => delete(&self.jobs, &self.name, &uid).await?,
+            Step::DeleteBinding(uid) => self.rbac.delete_binding(&self.name, &uid, None).await?,
+            Step::DeleteJob(uid) => delete(&self.jobs, &self.name, &uid, None).await?,
             Step::DeleteRole(uid) => self.rbac.delete_role(&self.name, &uid).await?,
             Step::CreateJob(_)
             | Step::SetDeadline { .. }
             | Step::RestoreJob { .. }
             | Step::CreateRole
             | Step::ReplaceRole
-            | Step::CreateBinding => return Err(ApiError::Incomplete("judgement for a write")),
+            | Step::CreateBinding
+            | Step::AnnotateBinding(_) => {
+                return Err(ApiError::Incomplete("judgement for a write"));
+            }
         };
         Ok(())
     }
@@ -198,18 +250,64 @@ impl Rbac {
         }
     }
 
+    /// Writes the annotations and nothing else: access goes on meanwhile.
+    async fn annotate_binding(
+        &self,
+        name: &str,
+        uid: &str,
+        wanted: &RoleBinding,
+    ) -> Result<(), ApiError> {
+        let annotations = wanted.annotations();
+        let patch = serde_json::json!({"metadata": {"uid": uid, "annotations": annotations}});
+        let (params, patch) = (patched(), Patch::Merge(patch));
+        match self {
+            Self::Namespaced(_, bindings) => {
+                call(bindings.patch(name, &params, &patch)).await?;
+            }
+            Self::Cluster(_, bindings) => {
+                call(bindings.patch(name, &params, &patch)).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn delete_role(&self, name: &str, uid: &str) -> Result<bool, ApiError> {
         match self {
-            Self::Namespaced(roles, _) => delete(roles, name, uid).await,
-            Self::Cluster(roles, _) => delete(roles, name, uid).await,
+            Self::Namespaced(roles, _) => delete(roles, name, uid, None).await,
+            Self::Cluster(roles, _) => delete(roles, name, uid, None).await,
         }
     }
 
-    async fn delete_binding(&self, name: &str, uid: &str) -> Result<bool, ApiError> {
+    async fn delete_binding(
+        &self,
+        name: &str,
+        uid: &str,
+        version: Option<&str>,
+    ) -> Result<bool, ApiError> {
         match self {
-            Self::Namespaced(_, bindings) => delete(bindings, name, uid).await,
-            Self::Cluster(_, bindings) => delete(bindings, name, uid).await,
+            Self::Namespaced(_, bindings) => delete(bindings, name, uid, version).await,
+            Self::Cluster(_, bindings) => delete(bindings, name, uid, version).await,
         }
+    }
+
+    async fn binding(&self, name: &str) -> Result<Option<Binding>, ApiError> {
+        match self {
+            Self::Namespaced(_, bindings) => {
+                let found = call(bindings.get_opt(name)).await?;
+                Ok(found.as_ref().map(Binding::read))
+            }
+            Self::Cluster(_, bindings) => {
+                let found = call(bindings.get_opt(name)).await?;
+                Ok(found.as_ref().map(Binding::read))
+            }
+        }
+    }
+}
+
+fn patched() -> PatchParams {
+    PatchParams {
+        field_manager: Some(MANAGER.into()),
+        ..PatchParams::default()
     }
 }
 
@@ -228,15 +326,21 @@ where
     call(api.create(&managed(), wanted)).await
 }
 
-/// Deletes with a UID precondition. Gone, or replaced by another of the same name, is what was wanted.
-async fn delete<K>(api: &Api<K>, name: &str, uid: &str) -> Result<bool, ApiError>
+/// Deletes with a UID precondition, and if it is given, one of the version. Gone, or replaced by another of the same name, is
+/// what was wanted.
+async fn delete<K>(
+    api: &Api<K>,
+    name: &str,
+    uid: &str,
+    version: Option<&str>,
+) -> Result<bool, ApiError>
 where
     K: Clone + Debug + DeserializeOwned,
 {
     let params = DeleteParams {
         preconditions: Some(Preconditions {
             uid: Some(uid.to_owned()),
-            resource_version: None,
+            resource_version: version.map(str::to_owned),
         }),
         ..DeleteParams::background()
     };

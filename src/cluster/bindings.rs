@@ -18,6 +18,8 @@ pub struct Binding {
     pub name: String,
     /// Its UID.
     pub uid: String,
+    /// The version of it that says this.
+    pub resource_version: Option<String>,
     /// UID of the request it was made for.
     pub grant: String,
     /// Name of the request.
@@ -35,6 +37,16 @@ pub struct Binding {
 }
 
 impl Binding {
+    /// Whether another version of the same binding says the same.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let resource_version = self.resource_version.clone();
+        *self
+            == Self {
+                resource_version,
+                ..other.clone()
+            }
+    }
+
     /// Reads labels and annotations.
     pub fn read(object: &impl ResourceExt) -> Self {
         let annotation = |key: &str| object.annotations().get(key).cloned();
@@ -42,6 +54,7 @@ impl Binding {
             place: Place::of(object.namespace()),
             name: object.name_any(),
             uid: object.uid().unwrap_or_default(),
+            resource_version: object.resource_version(),
             grant: object.labels().get(GRANT).cloned().unwrap_or_default(),
             access: annotation(WORKLOAD_ACCESS),
             not_after: annotation(NOT_AFTER).and_then(|t| t.parse().ok()),

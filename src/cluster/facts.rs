@@ -8,12 +8,13 @@ use crate::cluster::standing::RoleKey;
 use crate::cluster::stores::{AccessRef, Binding, GuardedAccess, GuardedWideAccess, Stores};
 use crate::cluster::{ApiError, authz, call, references, wide};
 use crate::domain::completion::Kind;
-use crate::domain::facts::{AccountFacts, Facts, Role as SourceRole, RoleFacts};
+use crate::domain::extension::{self, Extension};
+use crate::domain::facts::{AccountFacts, Facts, Live, Role as SourceRole, RoleFacts};
 use crate::domain::grant::{Account, Grant, Source};
 use crate::domain::judge::is_cluster_namespace;
 use crate::domain::plan::Observed;
 use crate::domain::policy::{Labels, Policy};
-use crate::domain::receipt::{Keys, Requester};
+use crate::domain::receipt::{Claims, Extended, Keys, Requester};
 use crate::domain::record;
 use crate::domain::request::{Access, AccessRequest, Place};
 use crate::domain::rules::{self, Rule};
@@ -29,7 +30,7 @@ use kube::core::{
 };
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock};
 
 /// Reads facts.
@@ -50,6 +51,18 @@ pub struct Asked {
     pub by: Requester,
     /// The instant of the receipt.
     pub at: Timestamp,
+    /// Who moved the end to later, if somebody did.
+    pub extended: Option<Extended>,
+}
+
+impl From<&Claims> for Asked {
+    fn from(claims: &Claims) -> Self {
+        Self {
+            by: claims.requester.clone(),
+            at: claims.at,
+            extended: claims.extended.clone(),
+        }
+    }
 }
 
 impl FactReader {
@@ -96,6 +109,9 @@ impl FactReader {
             references::until(&self.client, &self.until_kinds, grant),
             references::workload(&self.client, grant),
         )?;
+        let extension = self
+            .extension(asked.extended, grant, live.as_ref(), &policies)
+            .await?;
         let approvals = self
             .approvals(grant, live.as_ref(), &status, &policies)
             .await?;
@@ -110,6 +126,7 @@ impl FactReader {
         Ok(Facts {
             requester: asked.by,
             requested_at: asked.at,
+            extension,
             privileged_namespace: is_cluster_namespace(grant.home())
                 || grant.home() == self.operator_namespace,
             namespace_labels,
@@ -124,6 +141,10 @@ impl FactReader {
             held: self
                 .stores
                 .held(grant.account(), grant.place(), grant.uid()),
+            held_in: match grant.place() {
+                Place::Cluster => self.stores.held_in(grant.account(), grant.uid()),
+                Place::Namespace(_) => Vec::new(),
+            },
             active_others: 0,
             held_since: BTreeMap::new(),
             until,
@@ -134,12 +155,49 @@ impl FactReader {
         })
     }
 
-    /// The policies that select the namespace, read live: for a request that comes right behind its policy, when the local
+    /// Reads the policies that select the namespace live: for a request that comes right behind its policy, when the local
     /// copy knows of none yet.
-    pub async fn live_policies(&self, facts: &Facts) -> Result<Vec<(Arc<Policy>, bool)>, ApiError> {
+    pub async fn add_live_policies(&self, facts: &mut Facts) -> Result<(), ApiError> {
         let usable = self.list_policies().await?;
-        self.usable_by(&facts.requester, usable, &facts.namespace_labels)
-            .await
+        facts.policies = self
+            .usable_by(&facts.requester, usable, &facts.namespace_labels)
+            .await?;
+        if let Some(extension) = &mut facts.extension {
+            extension.may_use = self.used_by(&extension.by, &facts.policies).await?;
+        }
+        Ok(())
+    }
+
+    /// Who moved the end to later, and while that is not granted, which of the policies they may `use`.
+    async fn extension(
+        &self,
+        extended: Option<Extended>,
+        grant: &Grant,
+        live: Option<&Live>,
+        policies: &[(Arc<Policy>, bool)],
+    ) -> Result<Option<Extension>, ApiError> {
+        let open = extension::is_open(extended.as_ref(), grant, live);
+        let Some(mut extension) = extended.map(Extension::from) else {
+            return Ok(None);
+        };
+        if open {
+            extension.may_use = self.used_by(&extension.by, policies).await?;
+        }
+        Ok(Some(extension))
+    }
+
+    async fn used_by(
+        &self,
+        who: &Requester,
+        policies: &[(Arc<Policy>, bool)],
+    ) -> Result<BTreeSet<String>, ApiError> {
+        let mut names = BTreeSet::new();
+        for (policy, _) in policies {
+            if authz::may(&self.client, who, "use", policy.name()).await? {
+                names.insert(policy.name().to_owned());
+            }
+        }
+        Ok(names)
     }
 
     pub(super) async fn list_policies(&self) -> Result<Vec<Arc<Policy>>, ApiError> {

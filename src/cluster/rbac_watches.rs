@@ -158,12 +158,12 @@ fn managed<K: Resource<DynamicType = ()> + 'static>(
         match event {
             Event::Apply(object) | Event::InitApply(object) if ours(object) => {
                 let binding = Binding::read(object);
-                (managed.tell)(Change::Binding(binding, Presence::Present));
+                (managed.tell)(Change::Binding(Box::new(binding), Presence::Present));
             }
             // Deleted, or stripped of the label that makes it ours.
             Event::Apply(object) | Event::Delete(object) => {
                 if let Some(binding) = known {
-                    (managed.tell)(Change::Binding(binding, Presence::Gone));
+                    (managed.tell)(Change::Binding(Box::new(binding), Presence::Gone));
                     managed.made(object);
                 }
             }

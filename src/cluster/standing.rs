@@ -7,10 +7,7 @@ mod by_account;
 
 use crate::api::names::GRANT;
 pub use crate::cluster::access_index::Touched;
-use crate::domain::facts::Held;
-use crate::domain::grant::Account;
 use crate::domain::patterns::Patterns;
-use crate::domain::request::Place;
 use crate::domain::rules::Rule;
 use k8s_openapi::api::rbac::v1::{PolicyRule, RoleRef, Subject};
 use kube::core::ResourceExt;
@@ -67,12 +64,15 @@ struct BindingEntry {
 /// Bindings by the role that they refer to.
 type ByRole = BTreeMap<RoleKey, BTreeSet<BindingKey>>;
 
+/// The same by namespace; without one, what holds in the whole cluster.
+type ByPlace = BTreeMap<Option<String>, ByRole>;
+
 /// The index.
 #[derive(Debug, Default)]
 pub struct Standing {
     roles: HashMap<RoleKey, RoleEntry>,
     bindings: HashMap<BindingKey, BindingEntry>,
-    held: HashMap<(Holder, Option<String>), ByRole>,
+    held: HashMap<Holder, ByPlace>,
     bound: HashMap<RoleKey, HashSet<BindingKey>>,
 }
 
@@ -168,8 +168,8 @@ impl Standing {
         let bound = self.bound.entry(entry.role.clone()).or_default();
         bound.insert(key.clone());
         for holder in &entry.holders {
-            let place = (holder.clone(), key.namespace.clone());
-            let by_role = self.held.entry(place).or_default();
+            let places = self.held.entry(holder.clone()).or_default();
+            let by_role = places.entry(key.namespace.clone()).or_default();
             let bindings = by_role.entry(entry.role.clone()).or_default();
             bindings.insert(key.clone());
         }
@@ -193,20 +193,29 @@ impl Standing {
             }
         }
         for holder in &entry.holders {
-            let place = (holder.clone(), key.namespace.clone());
-            if let Some(by_role) = self.held.get_mut(&place) {
-                if let Some(bindings) = by_role.get_mut(&entry.role) {
-                    bindings.remove(key);
-                    if bindings.is_empty() {
-                        by_role.remove(&entry.role);
-                    }
-                }
-                if by_role.is_empty() {
-                    self.held.remove(&place);
-                }
-            }
+            self.forget(holder, key, &entry.role);
         }
         entry.touched().collect()
+    }
+
+    fn forget(&mut self, holder: &Holder, key: &BindingKey, role: &RoleKey) {
+        let Some(places) = self.held.get_mut(holder) else {
+            return;
+        };
+        if let Some(by_role) = places.get_mut(&key.namespace) {
+            if let Some(bindings) = by_role.get_mut(role) {
+                bindings.remove(key);
+                if bindings.is_empty() {
+                    by_role.remove(role);
+                }
+            }
+            if by_role.is_empty() {
+                places.remove(&key.namespace);
+            }
+        }
+        if places.is_empty() {
+            self.held.remove(holder);
+        }
     }
 
     /// Forgets the namespaced or the cluster-wide roles that a whole new list did not name.
@@ -232,44 +241,6 @@ impl Standing {
         gone.iter()
             .flat_map(|key| self.remove_binding(key))
             .collect()
-    }
-
-    /// What the account holds in the place by bindings other than those of the grant `except`: only bindings that add
-    /// a pattern to those before them, so the answer is short however many there are.
-    pub fn held(&self, account: &Account, place: &Place, except: &str) -> Vec<Held> {
-        let holders = Holder::all_of(account);
-        // What holds in the whole cluster holds in each namespace too, and not the other way.
-        let own = place.namespace().map(|name| Some(name.to_owned()));
-        let places = || [None].into_iter().chain(own.clone());
-        let mut sum = Patterns::default();
-        let mut out = Vec::new();
-        for holder in holders {
-            for place in places() {
-                let Some(by_role) = self.held.get(&(holder.clone(), place)) else {
-                    continue;
-                };
-                for (role, bindings) in by_role {
-                    let Some(patterns) = self.roles.get(role).map(|r| r.patterns) else {
-                        continue;
-                    };
-                    if sum.union(patterns) == sum {
-                        continue;
-                    }
-                    let other = |key: &&BindingKey| {
-                        let grant = self.bindings.get(*key).and_then(|b| b.grant.as_deref());
-                        grant != Some(except)
-                    };
-                    if let Some(by) = bindings.iter().find(other) {
-                        sum = sum.union(patterns);
-                        out.push(Held {
-                            by: by.to_string(),
-                            patterns,
-                        });
-                    }
-                }
-            }
-        }
-        out
     }
 }
 
@@ -317,6 +288,8 @@ fn holders(subjects: &[Subject], namespace: Option<&str>) -> Vec<Holder> {
 mod tests {
     use super::*;
     use crate::domain::catalogue::{Scope, combinations};
+    use crate::domain::grant::Account;
+    use crate::domain::request::Place;
     use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
     use serde_json::{Value, json};
 
@@ -388,6 +361,32 @@ mod tests {
         standing.everywhere("b", "r", json!({"kind": "User", "name": "bot"}));
         standing.everywhere("c", "r", service_account("other", "bot"));
         assert_eq!(standing.holds("team", "bot", "x"), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_held_in_single_namespaces_is_told_by_namespace() {
+        let mut standing = Standing::default();
+        standing.reads("secret-reader", "secrets");
+        standing.reads("harmless", "configmaps");
+        let bot = || service_account("team", "bot");
+        standing.everywhere("e", "secret-reader", bot());
+        standing.within("a", "g-1", ("ClusterRole", "secret-reader"), bot());
+        standing.within("b", "g-2", ("ClusterRole", "secret-reader"), bot());
+        standing.within("c", "g-3", ("ClusterRole", "harmless"), bot());
+        let account = account("team", "bot");
+        let told = |standing: &Standing, except: &str| -> Vec<(String, String)> {
+            let all = standing.held_in(&account, except).into_iter();
+            all.map(|within| (within.namespace, within.held[0].by.clone()))
+                .collect()
+        };
+        let both = [("a", "RoleBinding 'a/g-1'"), ("b", "RoleBinding 'b/g-2'")];
+        let both = both.map(|(namespace, by)| (namespace.to_owned(), by.to_owned()));
+        assert_eq!(told(&standing, ""), both);
+        assert_eq!(told(&standing, "g-1"), both[1..]);
+        let gone: RoleBinding = read(json!({"metadata": {"name": "g-2", "namespace": "b"},
+            "roleRef": {"kind": "ClusterRole", "name": "r", "apiGroup": ""}}));
+        standing.binding_gone(&gone);
+        assert_eq!(told(&standing, ""), both[..1]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ pub use crate::cluster::bindings::Binding;
 use crate::cluster::bindings::Bindings;
 use crate::cluster::standing::{RoleKey, Standing, Touched};
 use crate::domain::covers::Ceiling;
-use crate::domain::facts::Held;
+use crate::domain::facts::{Held, HeldIn};
 use crate::domain::grant::Account;
 use crate::domain::policy::Policy;
 use crate::domain::request::{Access, Place};
@@ -74,7 +74,7 @@ pub enum Change {
     /// Something that every request depends on: the ceiling, or a whole new list.
     Everything,
     /// A managed binding appeared, changed or went.
-    Binding(Binding, Presence),
+    Binding(Box<Binding>, Presence),
 }
 
 /// Whether an object is there.
@@ -197,6 +197,12 @@ impl Stores {
     pub fn held(&self, account: &Account, place: &Place, except: &str) -> Vec<Held> {
         let standing = self.standing.read().unwrap_or_else(PoisonError::into_inner);
         standing.held(account, place, except)
+    }
+
+    /// What the account holds in single namespaces, beside the grant `except`.
+    pub fn held_in(&self, account: &Account, except: &str) -> Vec<HeldIn> {
+        let standing = self.standing.read().unwrap_or_else(PoisonError::into_inner);
+        standing.held_in(account, except)
     }
 
     /// Some of the bindings that name the account in the place, beside those of the grant `except`.

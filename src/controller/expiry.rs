@@ -5,8 +5,9 @@
 //! not see a suspended machine or a step of the clock.
 
 use crate::clock::Clock;
+use crate::cluster::ApiError;
+use crate::cluster::apply::{self, Revoked};
 use crate::cluster::stores::{Binding, Change, Presence};
-use crate::cluster::{ApiError, apply};
 use crate::controller::switched::Switched;
 use crate::ops::metrics::Metrics;
 use futures::StreamExt;
@@ -171,7 +172,7 @@ impl Expiry {
     /// Takes note of what a watch says about bindings.
     pub fn hear(&self, change: &Change) {
         match change {
-            Change::Binding(binding, Presence::Present) => self.watch(binding.clone()),
+            Change::Binding(binding, Presence::Present) => self.watch((**binding).clone()),
             Change::Binding(binding, Presence::Gone) => self.forget(&binding.uid),
             _ => {}
         }
@@ -186,8 +187,11 @@ impl Expiry {
             None => (end, Cause::Deadline),
         };
         self.change(|queue| {
-            let known = queue.entries.get(&binding.uid);
-            if known.is_some_and(|e| e.binding == binding) {
+            // What is to go for another reason than its end goes whatever its end is by now.
+            if let Some(known) = queue.entries.get_mut(&binding.uid)
+                && (known.cause != Cause::Deadline || known.binding.says_the_same(&binding))
+            {
+                known.binding = binding;
                 return;
             }
             queue.set(Entry {
@@ -308,11 +312,19 @@ impl Expiry {
         let Binding {
             place, name, uid, ..
         } = &binding;
-        let result = apply::revoke(&self.client, place, name, uid).await;
+        let now = self.clock.now();
+        let result = match cause {
+            Cause::Deadline => apply::expire(&self.client, &binding, now).await,
+            _ => apply::revoke(&self.client, place, name, uid).await,
+        };
         let now = self.clock.now();
         match &result {
-            Ok(was_there) => {
-                if *was_there {
+            Ok(Revoked::Extended(extended)) => {
+                self.forget(uid);
+                self.watch((**extended).clone());
+            }
+            Ok(revoked) => {
+                if *revoked == Revoked::Deleted {
                     self.metrics.revoked(cause.word());
                     if let (Cause::Deadline, Some(end)) = (cause, binding.not_after) {
                         self.metrics.expired(

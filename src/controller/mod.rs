@@ -122,7 +122,7 @@ async fn dispatch(
                 }
                 Change::Binding(binding, Presence::Present) => {
                     // It heard of it before; a whole new list may have been read in between, without it.
-                    expiry.watch(binding.clone());
+                    expiry.watch((*binding).clone());
                     suspend(stores, expiry, binding.policy.as_deref());
                     confirm(&binding, stores, expiry, context).await;
                 }

@@ -18,10 +18,10 @@ use crate::domain::grant::Grant;
 use crate::domain::judge::{Approved, NotYet, Verdict};
 use crate::domain::lifetime;
 use crate::domain::oversight::Oversight;
-use crate::domain::plan::{self, Observed, Plan};
+use crate::domain::plan::{self, Applied, Observed, Plan};
 use crate::domain::receipt::{Claims, Keys, Requester};
 use crate::domain::request::{Access, AccessRequest, Place};
-use crate::domain::status::Outcome;
+use crate::domain::status::{self, Outcome};
 use crate::domain::violation::{Problem, Violation};
 use crate::domain::window;
 use crate::ops::metrics::Metrics;
@@ -216,13 +216,9 @@ async fn verdict(
     observed: &Observed,
     ctx: &Context,
 ) -> Result<(Verdict, Oversight), Error> {
-    let asked = Asked {
-        by: claims.requester.clone(),
-        at: claims.at,
-    };
     let mut facts = ctx
         .facts
-        .gather(object, grant, asked, observed)
+        .gather(object, grant, Asked::from(claims), observed)
         .await
         .map_err(Error::Facts)?;
     let status = object.view().status.cloned().unwrap_or_default();
@@ -326,17 +322,7 @@ impl Pass<'_> {
         match apply::grant(&self.ctx.client, plan, &approved, self.observed).await {
             Ok(applied) => {
                 self.report(&Outcome::Active(&approved, &applied)).await?;
-                // The deadline queue ends it on time; this look writes the end down even if an event is lost.
-                let left = approved.not_after().duration_since(self.ctx.clock.now());
-                let left = Duration::try_from(left).unwrap_or(Duration::ZERO);
-                let grant = approved.grant();
-                let refers = grant.until().is_some() || grant.workload().is_some();
-                let look = match drifts.iter().any(Drift::is_of_deadline) {
-                    true => AFTER_REPAIR,
-                    false if refers => LOOK_AT_REFERENCES,
-                    false => sweep(grant.uid()),
-                };
-                Ok(Action::requeue(look.min(left + Duration::from_secs(1))))
+                Ok(self.look_at_live(&approved, &applied, &drifts))
             }
             Err(error) => {
                 self.ctx.seats.leave(approved.grant());
@@ -356,6 +342,25 @@ impl Pass<'_> {
                 Ok(Action::requeue(LOOK_AGAIN))
             }
         }
+    }
+
+    /// When a live grant is looked at again if nothing happens. The deadline queue ends it on time; the look after its end writes
+    /// that down even if an event is lost.
+    fn look_at_live(&self, approved: &Approved, applied: &Applied, drifts: &[Drift]) -> Action {
+        let now = self.ctx.clock.now();
+        let left = |at: Timestamp| Duration::try_from(at.duration_since(now)).unwrap_or_default();
+        let grant = approved.grant();
+        let refers = grant.until().is_some() || grant.workload().is_some();
+        let regular = match drifts.iter().any(Drift::is_of_deadline) {
+            true => AFTER_REPAIR,
+            false if approved.held_back().is_some() => LOOK_AGAIN,
+            false if refers => LOOK_AT_REFERENCES,
+            false => sweep(grant.uid()),
+        };
+        let soon = status::last_tenth(approved, applied.since).filter(|at| *at > now);
+        let ends = left(approved.not_after()) + Duration::from_secs(1);
+        let look = soon.map_or(regular, |at| regular.min(left(at)));
+        Action::requeue(look.min(ends))
     }
 
     async fn end_drifted(&self, approved: &Approved, why: &str) -> Result<Action, Error> {

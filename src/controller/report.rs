@@ -47,13 +47,12 @@ impl Pass<'_> {
         if !self.write(&new).await? {
             return Ok(());
         }
-        let transition =
-            outcome.and_then(|outcome| Some((outcome, status::event(&old, &new, outcome)?)));
-        if let Some((outcome, (warning, reason, note))) = transition {
-            let began = status::ready_reason(&old) != status::ready_reason(&new);
-            let line = Line::of(&view, by, &new, outcome, began, self.now);
-            audit::tell(&line);
-            self.publish(warning, reason, &note).await;
+        if let Some(outcome) = outcome {
+            for (warning, reason, note) in status::events(&old, &new, outcome) {
+                let line = Line::of(&view, by, &new, outcome, reason, self.now);
+                line.iter().for_each(audit::tell);
+                self.publish(warning, reason, &note).await;
+            }
         }
         if let Some((warning, reason, note)) =
             proof.and_then(|proof| status::residue_event(&new, proof))

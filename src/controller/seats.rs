@@ -3,7 +3,7 @@
 
 use crate::cluster::bindings::Binding;
 use crate::cluster::facts::add_others;
-use crate::domain::facts::{Facts, Held};
+use crate::domain::facts::{Facts, Held, HeldIn};
 use crate::domain::grant::Grant;
 use crate::domain::judge::{Approved, Verdict, judge};
 use crate::domain::patterns::Patterns;
@@ -105,10 +105,16 @@ impl Seats {
 /// What holds in the whole cluster holds in each namespace too, and not the other way.
 fn add_seat(facts: &mut Facts, seat: &Seat, place: &Place) {
     facts.goes_on_since(&seat.policy, seat.held_since);
-    if seat.place == *place || seat.place == Place::Cluster {
-        facts.held.push(Held {
-            by: format!("{} '{}'", seat.place.kind(), seat.name),
-            patterns: seat.patterns,
-        });
+    let held = Held {
+        by: format!("{} '{}'", seat.place.kind(), seat.name),
+        patterns: seat.patterns,
+    };
+    match (&seat.place, place) {
+        (Place::Namespace(own), Place::Cluster) => facts.held_in.push(HeldIn {
+            namespace: own.clone(),
+            held: vec![held],
+        }),
+        (own, _) if own == place || *own == Place::Cluster => facts.held.push(held),
+        _ => {}
     }
 }

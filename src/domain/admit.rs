@@ -39,6 +39,10 @@ pub struct Ask<'a> {
     pub length: SignedDuration,
     /// Path of the field that sets the length.
     pub length_path: &'static str,
+    /// The same from the beginning of the grant, whenever its end was moved.
+    pub whole: SignedDuration,
+    /// How often its end was moved to later.
+    pub extensions: u32,
     /// When the grant would end.
     pub not_after: Timestamp,
     /// Since when the account holds grants of this policy without a break, this grant included.
@@ -91,7 +95,7 @@ pub(crate) fn no_policy(grant: &Grant, facts: &Facts) -> Violation {
 type Check = fn(&Policy, &Ask<'_>, &mut Vec<Violation>);
 
 /// What a policy looks at, in the order in which it is told. Conditions are the dearest and come last.
-const CHECKS: [Check; 14] = [
+const CHECKS: [Check; 15] = [
     Policy::awake,
     Policy::in_time,
     Policy::whole_cluster,
@@ -101,6 +105,7 @@ const CHECKS: [Check; 14] = [
     Policy::combined,
     Policy::named,
     Policy::lengths,
+    Policy::extensions,
     Policy::emergency,
     Policy::ticket,
     Policy::until,
@@ -309,6 +314,33 @@ impl Policy {
         }
     }
 
+    /// A grant whose end was moved must not become longer by that than it could have been asked for, unless `maxTotal` says
+    /// how long it may last in all.
+    fn extensions(&self, ask: &Ask<'_>, wrong: &mut Vec<Violation>) {
+        if ask.extensions == 0 {
+            return;
+        }
+        if i64::from(ask.extensions) > self.max_extensions {
+            let message = match self.max_extensions {
+                0 => "allows no end to be moved to later; ask for another grant".to_owned(),
+                max => {
+                    format!("allows an end to be moved to later {max} times; ask for another grant")
+                }
+            };
+            let violation = self.violation("WA-EXTENSIONS", ask.length_path, message);
+            wrong.push(violation.found(ask.extensions.to_string()));
+        }
+        let limit = self.max_duration[&ask.risk];
+        if self.max_total.is_none() && ask.whole > limit {
+            let limit = window::show(limit);
+            let message = format!(
+                "allows {limit} in all, extensions included, since it has no `limits.maxTotal`"
+            );
+            let violation = self.violation("WA-TOO-LONG", ask.length_path, message);
+            wrong.push(violation.found(window::show(ask.whole)));
+        }
+    }
+
     fn ticket(&self, ask: &Ask<'_>, wrong: &mut Vec<Violation>) {
         let Some(pattern) = &self.ticket else {
             return;
@@ -344,7 +376,7 @@ impl Policy {
         }
     }
 
-    fn conditions(&self, ask: &Ask<'_>, wrong: &mut Vec<Violation>) {
+    pub(super) fn conditions(&self, ask: &Ask<'_>, wrong: &mut Vec<Violation>) {
         for condition in &self.conditions {
             if let Err(unmet) = condition.holds(ask.inputs) {
                 wrong.push(self.violation("WA-CONDITION", "spec", unmet.why));

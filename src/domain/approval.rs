@@ -5,6 +5,7 @@
 
 use crate::api::access_approval::{AccessApproval, Decision};
 use crate::api::workload_access::{ApprovalStamp, WorkloadAccessStatus};
+use crate::domain::extension;
 use crate::domain::facts::{Facts, Live};
 use crate::domain::grant::Grant;
 use crate::domain::judge::NotYet;
@@ -20,7 +21,7 @@ use std::collections::BTreeSet;
 /// Most decisions on one request that are looked at, the oldest; a person who decides the same twice counts once.
 pub const MAX_LOOKED_AT: usize = 32;
 /// Most decisions that the status tells.
-const MAX_TOLD: usize = 16;
+pub(crate) const MAX_TOLD: usize = 16;
 /// Most approvers that the record of a grant names, and characters of each; no policy asks for more.
 const MAX_RECORDED: usize = 8;
 const MAX_NAME: usize = 256;
@@ -113,11 +114,13 @@ pub fn same_person(one: &Requester, other: &Requester) -> bool {
     one.username == other.username || (!one.uid.is_empty() && one.uid == other.uid)
 }
 
-/// Whether to look at decisions: not when the request ended, nor when the record of the live grant says that this spec was
-/// approved, unless the status does not tell yet by whom.
+/// Whether to look at decisions: not when the request ended, nor when the record of the live grant says that it was approved
+/// with the end that this spec asks for, unless the status does not tell yet by whom.
 pub fn matter(grant: &Grant, live: Option<&Live>, status: &WorkloadAccessStatus) -> bool {
-    let settled = live.and_then(|live| live.approval.as_ref());
-    let settled = settled.is_some_and(|recorded| recorded.spec == grant.spec_hash());
+    let settled = live.is_some_and(|live| {
+        let recorded = live.approval.as_ref();
+        recorded.is_some_and(|r| r.spec == grant.spec_hash() || !extension::moved(grant, live))
+    });
     status.end_reason.is_none() && (!settled || status.approvals.is_empty())
 }
 
@@ -159,16 +162,18 @@ pub(crate) enum Admitted<'a> {
 }
 
 /// Of the policies that are satisfied but for approvals, the one that admits: one that needs none before one that has them.
-/// Otherwise what the one that lacks the fewest waits for; a live grant does not wait, and hears why it may not go on.
+/// Otherwise what the one that lacks the fewest waits for; a live grant does not wait, and hears why it may not go on. Its
+/// later end does (`later`), until the end that is in place.
 pub(crate) fn best<'a>(
     grant: &Grant,
     facts: &Facts,
+    later: bool,
     satisfied: impl Iterator<Item = &'a Policy>,
 ) -> Result<Admitted<'a>, Vec<Violation>> {
     let mut approved = None;
     let mut lacking = Vec::new();
     for policy in satisfied {
-        match consent(grant, facts, policy) {
+        match consent(grant, facts, later, policy) {
             Consent::NotNeeded => return Ok(Admitted::By(policy, None)),
             Consent::Given(given) => drop(approved.get_or_insert((policy, given))),
             Consent::Missing { have, required } => lacking.push((policy, have, required)),
@@ -179,8 +184,9 @@ pub(crate) fn best<'a>(
     }
     let fewest = |(_, have, required): &&(&Policy, usize, usize)| required.saturating_sub(*have);
     match lacking.iter().min_by_key(fewest) {
-        Some((policy, have, required)) if facts.live.is_none() => {
-            let until = lifetime::pending_until(grant, facts, policy);
+        Some((policy, have, required)) if facts.live.is_none() || later => {
+            let in_place = facts.live.as_ref().map(|live| live.not_after);
+            let until = in_place.unwrap_or_else(|| lifetime::pending_until(grant, facts, policy));
             let why = NotYet::PendingApproval {
                 policy: policy.name().to_owned(),
                 have: *have,
@@ -210,11 +216,11 @@ enum Consent {
 }
 
 /// Whether the approvals that `policy` asks for are there.
-fn consent(grant: &Grant, facts: &Facts, policy: &Policy) -> Consent {
+fn consent(grant: &Grant, facts: &Facts, later: bool, policy: &Policy) -> Consent {
     let Some(terms) = policy.approval(grant.urgency()) else {
         return Consent::NotNeeded;
     };
-    if recorded(grant, facts, policy) {
+    if recorded(grant, facts, later, policy) {
         return Consent::NotNeeded;
     }
     let counted: Vec<&Approval> = valid(facts, policy, Decision::Approve).collect();
@@ -236,11 +242,22 @@ fn consent(grant: &Grant, facts: &Facts, policy: &Policy) -> Consent {
     }
 }
 
-/// Whether the live grant was approved under this policy, for the spec as it is: then nothing is asked for again.
-fn recorded(grant: &Grant, facts: &Facts, policy: &Policy) -> bool {
-    let live = facts.live.as_ref().filter(|l| l.policy == policy.name());
-    let record = live.and_then(|live| live.approval.as_ref());
-    record.is_some_and(|record| record.spec == grant.spec_hash())
+/// Whether the live grant was approved under this policy, for the spec as it is: then nothing is asked for again. The end that
+/// is in place was, whatever the spec asks for by now.
+fn recorded(grant: &Grant, facts: &Facts, later: bool, policy: &Policy) -> bool {
+    let Some(live) = facts.live.as_ref().filter(|l| l.policy == policy.name()) else {
+        return false;
+    };
+    let in_place = !later && live.edits.spec_hash.is_some();
+    let record = live.approval.as_ref();
+    record.is_some_and(|record| in_place || record.spec == grant.spec_hash())
+}
+
+/// Whether somebody asked for the access, or for more of it: they do not decide on it.
+fn asked_for_it(facts: &Facts, who: &Requester) -> bool {
+    let extender = facts.extension.as_ref().map(|extension| &extension.by);
+    let mut asked = extender.into_iter().chain([&facts.requester]);
+    asked.any(|requester| same_person(who, requester))
 }
 
 fn valid<'a>(
@@ -251,7 +268,7 @@ fn valid<'a>(
     facts.approvals.iter().filter(move |approval| {
         approval.decision == decision
             && approval.may.contains(policy.name())
-            && !same_person(&approval.by, &facts.requester)
+            && !asked_for_it(facts, &approval.by)
     })
 }
 
@@ -290,7 +307,7 @@ pub fn told(facts: &Facts) -> Vec<ApprovalStamp> {
     let asking = || facts.policies.iter().filter(|(p, _)| p.asks_approval());
     let counts = |approval: &&Approval| {
         let may = asking().any(|(policy, _)| approval.may.contains(policy.name()));
-        may && !same_person(&approval.by, &facts.requester)
+        may && !asked_for_it(facts, &approval.by)
     };
     let stamp = |approval: &Approval| ApprovalStamp {
         approver: approval.by.username.clone(),

@@ -3,8 +3,9 @@
 use crate::api::workload_access::Risk;
 use crate::domain::admit::Combined;
 use crate::domain::catalogue::{self, Disposition, Finding, Scope};
-use crate::domain::facts::Facts;
+use crate::domain::facts::{Facts, Held};
 use crate::domain::grant::Grant;
+use crate::domain::judge::is_cluster_namespace;
 use crate::domain::patterns::Patterns;
 use crate::domain::policy::risk;
 
@@ -55,17 +56,18 @@ pub(crate) fn assess(
             ..foreign
         });
     }
-    let held = facts
-        .held
-        .iter()
-        .fold(Patterns::default(), |sum, held| sum.union(held.patterns));
-    let combined: Vec<Combined> = catalogue::combinations(patterns, held, scope)
-        .into_iter()
-        .map(|combination| Combined {
-            finding: combination.finding,
-            with: contributors(facts, combination.missing, scope),
-        })
-        .collect();
+    let held: Vec<&Held> = facts.held.iter().collect();
+    let mut combined = together(patterns, &held, scope);
+    for within in &facts.held_in {
+        let held: Vec<&Held> = facts.held.iter().chain(&within.held).collect();
+        let scope = scope_of(&within.namespace);
+        for more in together(patterns, &held, scope) {
+            let known = |c: &Combined| c.finding.id == more.finding.id;
+            if !combined.iter().any(known) {
+                combined.push(more);
+            }
+        }
+    }
     let severities = findings.iter().chain(combined.iter().map(|c| &c.finding));
     let highest = severities.map(|f| risk(f.severity)).max();
     Assessment {
@@ -76,10 +78,29 @@ pub(crate) fn assess(
     }
 }
 
+fn scope_of(namespace: &str) -> Scope<'_> {
+    match is_cluster_namespace(namespace) {
+        true => Scope::PrivilegedNamespace(namespace),
+        false => Scope::Namespace(namespace),
+    }
+}
+
+/// The combinations that the rights make with what is held where they hold both.
+fn together(patterns: Patterns, held: &[&Held], scope: Scope<'_>) -> Vec<Combined> {
+    let none = Patterns::default();
+    let sum = held.iter().fold(none, |sum, held| sum.union(held.patterns));
+    let combinations = catalogue::combinations(patterns, sum, scope).into_iter();
+    let combined = combinations.map(|combination| Combined {
+        finding: combination.finding,
+        with: contributors(held, combination.missing, scope),
+    });
+    combined.collect()
+}
+
 /// The bindings that fulfil the half-conditions in `missing`, the first for each.
-fn contributors(facts: &Facts, mut missing: u128, scope: Scope<'_>) -> Vec<String> {
+fn contributors(held: &[&Held], mut missing: u128, scope: Scope<'_>) -> Vec<String> {
     let mut out = Vec::new();
-    for held in &facts.held {
+    for held in held {
         let bits = held.patterns.through(scope);
         if bits & missing != 0 {
             missing &= !bits;

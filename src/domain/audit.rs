@@ -37,6 +37,10 @@ pub enum Transition {
     Activated,
     /// Access goes on, although the role that it was copied from has changed.
     SourceChanged,
+    /// The end of access was moved to later.
+    Extended,
+    /// The end of access was moved to earlier.
+    Shortened,
     /// It is over, whether access had begun or not.
     Ended,
 }
@@ -54,6 +58,9 @@ pub struct Line {
     request: Request,
     #[serde(skip_serializing_if = "Option::is_none")]
     requested_by: Option<By>,
+    /// Who moved the end to later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extended_by: Option<By>,
     account: Account,
     #[serde(skip_serializing_if = "Option::is_none")]
     workload: Option<WorkloadRef>,
@@ -119,21 +126,25 @@ fn is_zero(count: &usize) -> bool {
 }
 
 impl Line {
-    /// The line of a transition for which an Event is due (`status::event`).
+    /// The line of a transition for which an Event with this reason is due (`status::events`); `None` if the Event tells of
+    /// nothing that changed.
     pub fn of(
         view: &RequestView<'_>,
         requester: Option<&Requester>,
         new: &WorkloadAccessStatus,
         outcome: &Outcome<'_>,
-        began: bool,
+        reason: &str,
         now: Timestamp,
-    ) -> Self {
-        let transition = match outcome {
-            Outcome::Refused(_) | Outcome::ApplyRefused(_) => Transition::Refused,
-            Outcome::Beginning(_) | Outcome::Waiting(_) => Transition::Waiting,
-            Outcome::Active(..) if began => Transition::Activated,
-            Outcome::Active(..) => Transition::SourceChanged,
-            Outcome::Ended(..) => Transition::Ended,
+    ) -> Option<Self> {
+        let transition = match (outcome, reason) {
+            (Outcome::Refused(_) | Outcome::ApplyRefused(_), _) => Transition::Refused,
+            (Outcome::Beginning(_) | Outcome::Waiting(_), _) => Transition::Waiting,
+            (Outcome::Active(..), "GrantActivated") => Transition::Activated,
+            (Outcome::Active(..), "SourceChanged") => Transition::SourceChanged,
+            (Outcome::Active(..), "GrantExtended") => Transition::Extended,
+            (Outcome::Active(..), "GrantShortened") => Transition::Shortened,
+            (Outcome::Active(..), _) => return None,
+            (Outcome::Ended(..), _) => Transition::Ended,
         };
         let mut line = Self::about(view, new, transition, now);
         if let Some(requester) = requester {
@@ -142,7 +153,10 @@ impl Line {
         if let Outcome::Waiting(NotYet::Scheduled(at)) = outcome {
             line.from = Some(*at);
         }
-        line
+        if let (Transition::Extended, Some(last)) = (transition, new.extensions.last()) {
+            line.extended_by = Some(By::named(&last.by));
+        }
+        Some(line)
     }
 
     /// The line of a request that was deleted with access in place; `None` if there was none. Nobody can write a status
@@ -184,6 +198,7 @@ impl Line {
                 generation: view.meta.generation,
             },
             requested_by: status.requested_by.as_deref().map(By::named),
+            extended_by: None,
             account: Account {
                 namespace: bounded(namespace.unwrap_or_default(), MAX_WORD),
                 name: bounded(&account.name, MAX_WORD),
@@ -287,9 +302,10 @@ mod tests {
             Some(&requester),
             view.status.unwrap(),
             &outcome,
-            false,
+            "GrantRefused",
             now(),
-        );
+        )
+        .unwrap();
         let text = serde_json::to_string(&line).unwrap();
         assert!(text.len() < 16 * 1024, "{} bytes", text.len());
         let told: serde_json::Value = serde_json::from_str(&text).unwrap();

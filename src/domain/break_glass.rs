@@ -26,11 +26,11 @@ impl Policy {
             let violation = self.violation("WA-NOT-ALLOWED", "spec.urgency", message);
             return wrong.push(violation.found("BreakGlass"));
         };
-        if ask.length > longest {
+        if ask.whole > longest {
             let longest = window::show(longest);
             let message = format!("allows less than or equal to {longest} by break-glass");
             let violation = self.violation("WA-TOO-LONG", ask.length_path, message);
-            wrong.push(violation.found(window::show(ask.length)));
+            wrong.push(violation.found(window::show(ask.whole)));
         }
     }
 }

@@ -173,6 +173,14 @@ fn record(approved: &Approved, metadata: &mut ObjectMeta) {
         annotations.insert(names::APPROVED_BY.into(), approval.by.clone());
         annotations.insert(names::APPROVED_SPEC.into(), approval.spec.clone());
     }
+    let spec = approved.settled_for();
+    annotations.extend(spec.map(|hash| (names::SPEC_HASH.into(), hash)));
+    if approved.extensions() > 0 {
+        let count = approved.extensions().to_string();
+        annotations.insert(names::EXTENSIONS.into(), count);
+    }
+    let at = approved.extended_at();
+    annotations.extend(at.map(|at| (names::EXTENDED_AT.into(), at.to_string())));
     if approved.in_namespaces() {
         annotations.insert(names::IN_NAMESPACES.into(), "true".into());
     }

@@ -100,15 +100,21 @@ impl Told {
         generation: Option<i64>,
     ) -> Self {
         let policy = status.and_then(|s| s.policy.as_ref());
+        let end = status.and_then(|s| record::told_end(s, generation));
         Self {
-            end: status.is_some_and(|s| record::told_end(s, generation).is_some()),
+            end: end == Some(approved.not_after()),
             policy: policy.is_some_and(|told| told.name == approved.policy().name),
         }
     }
 
     fn speaks_of(&self, annotation: &str) -> bool {
         match annotation {
-            names::NOT_AFTER => self.end,
+            names::NOT_AFTER
+            | names::SPEC_HASH
+            | names::EXTENSIONS
+            | names::EXTENDED_AT
+            | names::APPROVED_BY
+            | names::APPROVED_SPEC => self.end,
             names::POLICY => self.policy,
             _ => true,
         }
@@ -241,9 +247,12 @@ fn annotations(object: &impl ResourceExt, wanted: &impl ResourceExt, told: &Told
 }
 
 /// Whether an object may be without the annotation although nobody removed it: the object of `until` may appear after the Job,
-/// and a binding may be older than the remark of who asked.
+/// and a binding or a Job may be older than the remark of who asked, or for which spec.
 fn comes_later(annotation: &str) -> bool {
-    matches!(annotation, names::UNTIL_UID | names::REQUESTED_BY)
+    matches!(
+        annotation,
+        names::UNTIL_UID | names::REQUESTED_BY | names::SPEC_HASH
+    )
 }
 
 fn listed(items: impl Iterator<Item = impl ToString>) -> String {

@@ -4,6 +4,7 @@ use crate::api::workload_access::{EndReason, SourceStamp};
 use crate::domain::approval::{Approval, Recorded};
 use crate::domain::completion::Kind;
 use crate::domain::covers::Ceiling;
+use crate::domain::extension::{Edits, Extension};
 use crate::domain::patterns::Patterns;
 use crate::domain::policy::{Labels, Policy};
 use crate::domain::receipt::Requester;
@@ -21,6 +22,8 @@ pub struct Facts {
     pub requester: Requester,
     /// When they asked, by the receipt.
     pub requested_at: Timestamp,
+    /// Who moved its end to later, if somebody did.
+    pub extension: Option<Extension>,
     /// Labels of the namespace that policies select by (`Grant::home`).
     pub namespace_labels: Labels,
     /// Whether the namespace is one of the cluster's or Stint's own.
@@ -43,6 +46,9 @@ pub struct Facts {
     pub served: Option<Arc<Served>>,
     /// What the account holds beside this grant where it would hold.
     pub held: Vec<Held>,
+    /// What the account holds beside this grant in single namespaces, where a grant in the whole cluster holds too; empty for
+    /// any other grant.
+    pub held_in: Vec<HeldIn>,
     /// Other live grants of the account.
     pub active_others: usize,
     /// By policy, since when other live grants of the account go on without a break.
@@ -83,6 +89,15 @@ pub struct Held {
     pub by: String,
     /// The patterns of its role.
     pub patterns: Patterns,
+}
+
+/// What bindings of one namespace give the account there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldIn {
+    /// The namespace.
+    pub namespace: String,
+    /// The bindings.
+    pub held: Vec<Held>,
 }
 
 /// The referenced role as it is now.
@@ -221,6 +236,8 @@ pub struct Live {
     pub source: Option<SourceStamp>,
     /// What it was approved for and by whom, if it had to be.
     pub approval: Option<Recorded>,
+    /// For which spec its end was granted.
+    pub edits: Edits,
     /// Whether anything granted lives in namespaces; recorded for grants in the whole cluster alone.
     pub in_namespaces: bool,
     /// UID of the object of `until` when it was first seen.

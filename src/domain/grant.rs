@@ -61,6 +61,25 @@ pub enum End {
     After(SignedDuration),
 }
 
+impl End {
+    /// The field that sets it.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::At(_) => "spec.notAfter",
+            Self::After(_) => "spec.duration",
+        }
+    }
+
+    /// Whether it is later than another; one of the other kind is not comparable, and counts as later.
+    pub fn is_later_than(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::At(new), Self::At(old)) => new > old,
+            (Self::After(new), Self::After(old)) => new > old,
+            _ => true,
+        }
+    }
+}
+
 /// A well-formed request. Made only by [`Grant::parse`].
 #[derive(Clone, Debug)]
 pub struct Grant {

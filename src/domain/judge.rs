@@ -2,25 +2,24 @@
 
 use crate::api::access_policy::OnDrift;
 use crate::api::workload_access::{EndReason, PolicyStamp, Risk, SourceStamp};
-use crate::domain::admit::{Ask, no_policy};
-use crate::domain::approval::{self, Admitted, Recorded};
-use crate::domain::assess::{Assessment, assess};
+use crate::domain::approval::{Admitted, Recorded};
+use crate::domain::assess::assess;
 use crate::domain::catalogue::{self, Scope};
 use crate::domain::completion;
-use crate::domain::condition::Inputs;
 use crate::domain::covers::Ceiling;
+use crate::domain::extension::{self, Edits, HeldBack, Settled};
 use crate::domain::facts::{AccountFacts, Facts};
-use crate::domain::grant::{End, Grant, Source};
+use crate::domain::grant::{Grant, Source};
 use crate::domain::lifetime;
 use crate::domain::patterns::Patterns;
-use crate::domain::policy::{Labels, Policy};
 use crate::domain::request::Place;
 use crate::domain::rules::{self, Rule};
 use crate::domain::source;
+use crate::domain::tried::{Case, Question, admitting_policy};
 use crate::domain::violation::{Problem, Violation, render_lines};
 use jiff::Timestamp;
 use std::borrow::Cow;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 /// The judgement.
 #[derive(Debug)]
@@ -84,6 +83,10 @@ pub struct Approved {
     approval: Option<Recorded>,
     in_namespaces: bool,
     until_uid: Option<String>,
+    edits: Edits,
+    settled: Settled,
+    extended_by: Option<String>,
+    held_back: Option<(Timestamp, HeldBack)>,
     patterns: Patterns,
     risk: Risk,
     findings: Vec<&'static str>,
@@ -155,6 +158,29 @@ impl Approved {
     pub fn until_uid(&self) -> Option<&str> {
         self.until_uid.as_deref()
     }
+    /// Hash of the spec for which the end is granted; `None` where the record does not say it and nothing may be added.
+    pub fn settled_for(&self) -> Option<String> {
+        match &self.settled {
+            Settled::AsTheSpecIs => Some(self.grant.spec_hash()),
+            Settled::Was(hash) => hash.clone(),
+        }
+    }
+    /// How often the end was moved to later.
+    pub fn extensions(&self) -> u32 {
+        self.edits.extensions
+    }
+    /// When the later end that is granted was asked for.
+    pub fn extended_at(&self) -> Option<Timestamp> {
+        self.edits.extended_at
+    }
+    /// User name of who last moved the end to later, whether that is granted or not.
+    pub fn extended_by(&self) -> Option<&str> {
+        self.extended_by.as_deref()
+    }
+    /// A later end that was asked for, and why it is not granted.
+    pub fn held_back(&self) -> Option<&(Timestamp, HeldBack)> {
+        self.held_back.as_ref()
+    }
     /// What the catalogue sees in the rules.
     pub fn patterns(&self) -> Patterns {
         self.patterns
@@ -173,17 +199,45 @@ impl Approved {
     }
 }
 
-/// Judges one request against the facts at `now`, by the API server's clock.
+/// Judges one request against the facts at `now`, by the API server's clock. A later end that a live grant was asked to have is
+/// judged by itself; if it is not granted, the grant goes on with the end that is in place, and says why.
 pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
-    let not_after = lifetime::not_after(grant, facts, now);
-    if let Some((reason, why)) = lifetime::over(grant, facts, not_after, now) {
+    let end = lifetime::not_after(grant, facts, now);
+    if let Some((reason, why)) = lifetime::over(grant, facts, end, now) {
         return Verdict::Over { reason, why };
     }
-    if facts.ceiling.is_none() && facts.live.is_none() {
+    let Some(later) = extension::later_end(grant, facts) else {
+        return judge_end(grant, facts, &Case::standing(facts, end, now));
+    };
+    let held_back = match judge_end(grant, facts, &Case::later(facts, later, now)) {
+        Verdict::Granted(approved) => return Verdict::Granted(approved),
+        other => HeldBack::of(other),
+    };
+    let mut verdict = judge_end(grant, facts, &Case::standing(facts, end, now));
+    if let Verdict::Granted(approved) = &mut verdict {
+        approved.held_back = held_back.map(|why| (later, why));
+        approved.edits = in_place(facts);
+        approved.settled = Settled::Was(approved.edits.spec_hash.take());
+    }
+    verdict
+}
+
+/// What the record said before a later end was asked for.
+fn in_place(facts: &Facts) -> Edits {
+    let live = facts.live.as_ref();
+    live.map(|live| live.edits.clone()).unwrap_or_default()
+}
+
+fn judge_end(grant: &Grant, facts: &Facts, case: &Case<'_>) -> Verdict {
+    let now = case.now;
+    if facts.ceiling.is_none() && (facts.live.is_none() || case.is_later(facts)) {
         return not_ready("the ClusterRole that says what Stint may grant is missing or empty");
     }
     let mut wrong = Vec::new();
     lifetime::window(grant, facts, &mut wrong);
+    if case.is_later(facts) {
+        extension::bounds(grant, facts, case.end, now, &mut wrong);
+    }
     let account = account(grant, facts, &mut wrong);
     completion::refusals(grant, facts, &mut wrong);
     let scope = scope(grant, facts);
@@ -211,8 +265,7 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
         rules: &rules,
         scope,
         found: &found,
-        not_after,
-        now,
+        case,
     };
     let admitted = match admitting_policy(grant, facts, &question) {
         Ok(admitted) => Some(admitted),
@@ -222,7 +275,7 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
         }
     };
     let (Some(account), Some(admitted), true) = (account, admitted, wrong.is_empty()) else {
-        return no(facts, wrong);
+        return no(facts, case, wrong);
     };
     if let Some(why) = source::unknowable(facts, &rules) {
         return not_ready(why);
@@ -234,7 +287,7 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
             return Verdict::NotYet { until, why };
         }
     };
-    let not_after = given.as_ref().map_or(not_after, |g| g.end(not_after));
+    let not_after = given.as_ref().map_or(case.end, |g| g.end(case.end));
     let begins = lifetime::begins(grant, facts, now);
     if let Some(until) = given.as_ref().and_then(|g| g.over_before(begins)) {
         return Verdict::Over {
@@ -250,6 +303,7 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
             why: NotYet::Scheduled(from),
         };
     }
+    let (edits, settled) = case.edits(facts);
     let copied = match rules {
         Cow::Borrowed(_) if indexed => None,
         rules => Some(rules.into_owned()),
@@ -265,10 +319,15 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
         requested_by: facts.requester.username.clone(),
         held_since: lifetime::held_since(grant, facts, policy, now),
         source: source::stamp(grant, facts),
-        approval: match &facts.live {
-            Some(live) => live.approval.clone(),
-            None => given.map(|given| given.record(grant.spec_hash())),
+        approval: match (&facts.live, given) {
+            (Some(live), None) => live.approval.clone(),
+            (Some(live), Some(_)) if !case.is_later(facts) => live.approval.clone(),
+            (_, given) => given.map(|given| given.record(grant.spec_hash())),
         },
+        edits,
+        settled,
+        extended_by: facts.extension.as_ref().map(|e| e.by.username.clone()),
+        held_back: None,
         in_namespaces,
         until_uid: completion::until_uid(facts),
         patterns: found.patterns,
@@ -335,101 +394,9 @@ fn beyond_ceiling(base: &str, rules: &[Rule], ceiling: &Ceiling, wrong: &mut Vec
     }
 }
 
-/// What the policies are asked, beside the request itself.
-struct Question<'a> {
-    rules: &'a [Rule],
-    scope: Scope<'a>,
-    found: &'a Assessment,
-    not_after: Timestamp,
-    now: Timestamp,
-}
-
-/// Any one satisfied policy is enough; otherwise every policy that was tried says why it refuses.
-fn admitting_policy<'a>(
-    grant: &Grant,
-    facts: &'a Facts,
-    question: &Question<'_>,
-) -> Result<Admitted<'a>, Vec<Violation>> {
-    let no_labels = Labels::new();
-    let account_labels = facts.account.as_ref().map_or(&no_labels, |a| &a.labels);
-    let length = lifetime::length(grant, facts, question.now);
-    let inputs = Inputs {
-        grant,
-        rules: question.rules,
-        duration: length,
-        requester: &facts.requester,
-        namespace_labels: &facts.namespace_labels,
-        account_uid: facts.account.as_ref().map_or("", |a| &a.uid),
-        account_labels,
-        workload: completion::acting(&facts.workload),
-        risk: question.found.risk,
-        now: lifetime::begins(grant, facts, question.now),
-    };
-    let ask = Ask {
-        account: grant.account(),
-        account_labels,
-        namespace: grant.home(),
-        source: grant.source(),
-        rules: question.rules,
-        scope: question.scope,
-        findings: &question.found.findings,
-        combined: &question.found.combined,
-        risk: question.found.risk,
-        length,
-        length_path: match grant.end() {
-            End::At(_) => "spec.notAfter",
-            End::After(_) => "spec.duration",
-        },
-        not_after: question.not_after,
-        held_since: question.now,
-        urgency: grant.urgency(),
-        too_late: None,
-        ticket: grant.ticket(),
-        active_others: facts.active_others,
-        inputs: &inputs,
-    };
-    let of = |policy: &Policy| Ask {
-        held_since: lifetime::held_since(grant, facts, policy, question.now),
-        too_late: Some(lifetime::pending_until(grant, facts, policy))
-            .filter(|until| facts.live.is_none() && question.now >= *until),
-        ..ask
-    };
-    // Before anything is written about those that refuse. A live grant stays with its policy while that admits it: a kill
-    // switch must not miss it because another policy would do as well.
-    let recorded = facts.live.as_ref().map(|live| live.policy.as_str());
-    let own = |(policy, _): &&(Arc<Policy>, bool)| Some(policy.name()) == recorded;
-    let admitting = facts
-        .policies
-        .iter()
-        .filter(own)
-        .chain(&facts.policies)
-        .filter(|(policy, may_use)| *may_use && policy.admits(&of(policy)))
-        .map(|(policy, _)| &**policy);
-    let mut refusals = match approval::best(grant, facts, admitting) {
-        Ok(admitted) => return Ok(admitted),
-        Err(unapproved) => unapproved,
-    };
-    for (policy, may_use) in &facts.policies {
-        let mut wrong = policy.refusals(&of(policy));
-        if !may_use {
-            let message = format!(
-                "may be used only by those who have the verb `use` on accesspolicies '{}'; '{}' has not",
-                policy.name(),
-                facts.requester.username
-            );
-            wrong.insert(0, policy.violation("WA-REQUESTER", "spec", message));
-        }
-        refusals.extend(wrong);
-    }
-    if facts.policies.is_empty() {
-        refusals.push(no_policy(grant, facts));
-    }
-    Err(refusals)
-}
-
-/// A refusal; for a live grant, its end.
-fn no(facts: &Facts, wrong: Vec<Violation>) -> Verdict {
-    if facts.live.is_none() {
+/// A refusal; for a live grant, its end, unless it is only about a later one.
+fn no(facts: &Facts, case: &Case<'_>, wrong: Vec<Violation>) -> Verdict {
+    if facts.live.is_none() || case.is_later(facts) {
         return Verdict::Refused(wrong);
     }
     Verdict::Over {

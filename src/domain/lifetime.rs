@@ -4,11 +4,13 @@ use crate::api::access_policy::FollowRole;
 use crate::api::workload_access::EndReason;
 use crate::domain::approval;
 use crate::domain::completion;
-use crate::domain::facts::Facts;
+use crate::domain::extension;
+use crate::domain::facts::{Facts, Live};
 use crate::domain::grant::{End, Grant};
 use crate::domain::policy::Policy;
 use crate::domain::request::Place;
 use crate::domain::source;
+use crate::domain::tried::Case;
 use crate::domain::violation::{Problem, Violation};
 use crate::domain::window;
 use jiff::{SignedDuration, Timestamp};
@@ -18,16 +20,16 @@ use std::sync::Arc;
 /// the receipt allows.
 pub(crate) fn not_after(grant: &Grant, facts: &Facts, now: Timestamp) -> Timestamp {
     match (grant.end(), &facts.live) {
-        // An approver may have shortened it.
-        (End::At(at), Some(live)) => at.min(live.not_after),
+        // An approver may have shortened it, and a later end is another question (`extension`).
+        (End::At(_), Some(live)) => extension::standing_end(grant, live),
         (End::At(at), None) => at,
         (End::After(length), Some(live)) => {
             // What was approved may have waited for long, and the policy may say otherwise by now.
             let waited = live.approval.as_ref().map(|_| window::MAX_APPROVAL);
             let began = waiting(grant, facts, waited.unwrap_or(window::PENDING));
             let latest = began.saturating_add(length);
-            live.not_after
-                .min(window::round_down(latest.unwrap_or(now)))
+            let end = extension::standing_end(grant, live);
+            end.min(window::round_down(latest.unwrap_or(now)))
         }
         (End::After(length), None) => {
             let end = window::round_down(now.saturating_add(length).unwrap_or(now));
@@ -93,7 +95,8 @@ pub(crate) fn over(
     if grant.revoked() {
         return end(EndReason::Revoked, "`spec.revoked` was set");
     }
-    let in_past_when_asked = matches!(grant.end(), End::At(at) if at <= facts.requested_at);
+    let in_past_when_asked =
+        facts.live.is_none() && matches!(grant.end(), End::At(at) if at <= facts.requested_at);
     if now >= not_after && !in_past_when_asked {
         return end(EndReason::Expired, &format!("access ended at {not_after}"));
     }
@@ -138,6 +141,13 @@ pub(crate) fn over(
         );
         return end(EndReason::PolicyWithdrawn, &why);
     }
+    // The binding went at the end that was told, while a later one was being written.
+    if let Some(told) = facts
+        .promised_end
+        .filter(|told| live.taken_away && now >= *told)
+    {
+        return end(EndReason::Expired, &format!("access ended at {told}"));
+    }
     if live.taken_away {
         return end(
             EndReason::Revoked,
@@ -161,7 +171,7 @@ pub(crate) fn window(grant: &Grant, facts: &Facts, wrong: &mut Vec<Violation>) {
                 .found(from.to_string()),
         );
     }
-    if let End::At(at) = grant.end()
+    if let (End::At(at), None) = (grant.end(), &facts.live)
         && at <= facts.requested_at
     {
         let message = format!(
@@ -175,14 +185,29 @@ pub(crate) fn window(grant: &Grant, facts: &Facts, wrong: &mut Vec<Violation>) {
     }
 }
 
-/// Length of the grant: what is asked for, counted from now or from when it began.
-pub(crate) fn length(grant: &Grant, facts: &Facts, now: Timestamp) -> SignedDuration {
+/// Length of the grant: what is asked for, counted from now, from when it began, or from when a later end was asked for.
+pub(crate) fn length(grant: &Grant, facts: &Facts, case: &Case<'_>) -> SignedDuration {
+    let extended_at = facts.live.as_ref().and_then(|live| match case.asked {
+        Some(extension) => Some(extension.at),
+        None => live.edits.extended_at,
+    });
+    if let Some(at) = extended_at {
+        return case.end.duration_since(at);
+    }
+    whole(grant, facts, case)
+}
+
+/// Length of the grant from its beginning, whenever its end was moved.
+pub(crate) fn whole(grant: &Grant, facts: &Facts, case: &Case<'_>) -> SignedDuration {
+    // `since` is a creation time, rounded down to whole seconds by the API server.
+    let since_it_began =
+        |live: &Live| case.end.duration_since(live.since) - SignedDuration::from_secs(1);
     match (grant.end(), &facts.live) {
-        (End::After(length), _) => length,
-        // `since` is a creation time, rounded down to whole seconds by the API server.
-        (End::At(at), Some(live)) => at.duration_since(live.since) - SignedDuration::from_secs(1),
+        (End::After(length), Some(live)) => length.min(since_it_began(live)),
+        (End::After(length), None) => length,
+        (End::At(_), Some(live)) => since_it_began(live),
         (End::At(at), None) => {
-            let from = grant.not_before().map_or(now, |t| t.max(now));
+            let from = grant.not_before().map_or(case.now, |t| t.max(case.now));
             at.duration_since(from)
         }
     }

@@ -65,15 +65,20 @@ impl Oversight {
         now: Timestamp,
     ) {
         if let Some(approvals) = &self.approvals {
-            new.approvals.clone_from(approvals);
+            new.approvals = match old.activated_time.is_some() {
+                // Who let it begin stays on record beside those who let it go on.
+                true => joined(&old.approvals, approvals),
+                false => approvals.clone(),
+            };
         }
         match outcome {
             Outcome::Waiting(NotYet::PendingApproval { spec_hash, .. }) => {
                 new.spec_hash = Some(spec_hash.clone());
             }
             Outcome::Active(approved, _) => {
+                let waits = approved.held_back().and_then(|(_, why)| why.spec_hash());
                 let recorded = approved.approval().map(|recorded| recorded.spec.clone());
-                new.spec_hash = recorded.or(new.spec_hash.take());
+                new.spec_hash = waits.or(recorded).or(new.spec_hash.take());
             }
             _ => {}
         }
@@ -120,6 +125,15 @@ impl Oversight {
         }
         new
     }
+}
+
+/// Both, the newest of them.
+fn joined(told: &[ApprovalStamp], more: &[ApprovalStamp]) -> Vec<ApprovalStamp> {
+    let new = more.iter().filter(|stamp| !told.contains(stamp));
+    let mut all: Vec<ApprovalStamp> = told.iter().chain(new).cloned().collect();
+    let surplus = all.len().saturating_sub(approval::MAX_TOLD);
+    all.drain(..surplus);
+    all
 }
 
 fn reviewed(review: &Review, old: &WorkloadAccessStatus, now: Timestamp) -> Condition {

@@ -6,6 +6,7 @@ use crate::api::workload_access::{ObjectStamp, WorkloadAccessStatus};
 use crate::domain::approval::Recorded;
 use crate::domain::desired;
 use crate::domain::drift;
+use crate::domain::extension::Edits;
 use crate::domain::facts::Live;
 use crate::domain::judge::Approved;
 use crate::domain::request::Place;
@@ -39,17 +40,19 @@ pub enum Step {
         /// Seconds from the Job's start.
         seconds: i64,
     },
-    /// Put back what somebody changed about the Job with this UID, but for the deadline.
+    /// Write the record into the Job with this UID, and its deadline if that differs: an end was moved, or somebody changed it.
     RestoreJob {
         /// UID of the Job.
         uid: String,
-        /// A merge patch of its metadata.
+        /// A merge patch of its metadata and, if it is set, of its deadline.
         patch: Box<serde_json::Value>,
     },
     /// Create the Role; the UID of a Job that owns it is known once that exists.
     CreateRole,
-    /// Replace the rules of the Role.
+    /// Replace the Role.
     ReplaceRole,
+    /// Write the annotations of the RoleBinding with this UID, which goes on.
+    AnnotateBinding(String),
     /// Create the RoleBinding.
     CreateBinding,
     /// Delete the RoleBinding with this UID.
@@ -195,6 +198,17 @@ fn recorded(meta: &ObjectMeta) -> Option<Live> {
                 .unwrap_or_default(),
             spec: spec.clone(),
         }),
+        edits: Edits {
+            spec_hash: annotations.get(names::SPEC_HASH).cloned(),
+            extensions: match annotations.get(names::EXTENSIONS) {
+                Some(count) => count.parse().ok()?,
+                None => 0,
+            },
+            extended_at: match annotations.get(names::EXTENDED_AT) {
+                Some(at) => Some(at.parse().ok()?),
+                None => None,
+            },
+        },
         in_namespaces: annotations.contains_key(names::IN_NAMESPACES),
         until_uid: annotations.get(names::UNTIL_UID).cloned(),
         taken_away: false,
@@ -217,6 +231,7 @@ fn unreadable(status: &WorkloadAccessStatus) -> Live {
         held_since: Timestamp::UNIX_EPOCH,
         source: None,
         approval: None,
+        edits: Edits::default(),
         in_namespaces: false,
         until_uid: None,
         taken_away: true,
@@ -239,19 +254,21 @@ pub fn grant(approved: &Approved, observed: &Observed, now: Timestamp) -> Plan {
     match (&observed.job, place) {
         (_, Place::Cluster) => {}
         (None, _) => steps.push(Step::CreateJob(Box::new(desired::job(approved, now)))),
-        (Some(job), _) => {
-            steps.extend(restore_job(approved, job));
-            steps.extend(set_deadline(approved, job));
-        }
+        (Some(job), _) => steps.extend(job_step(approved, job)),
     }
-    let wanted = desired::role(approved, job_uid.as_deref());
+    let wanted_role = desired::role(approved, job_uid.as_deref());
     match &observed.role {
         None => steps.push(Step::CreateRole),
-        Some(role) if !same_role(role, &wanted, approved) => steps.push(Step::ReplaceRole),
+        Some(role) if !same_role(role, &wanted_role, approved) => steps.push(Step::ReplaceRole),
         Some(_) => {}
     }
-    if standing.is_none() {
-        steps.push(Step::CreateBinding);
+    match standing {
+        None => steps.push(Step::CreateBinding),
+        // Access must not break off for what is written beside it.
+        Some(binding) if !same_annotations(binding, &wanted) => {
+            steps.push(Step::AnnotateBinding(binding.uid().unwrap_or_default()));
+        }
+        Some(_) => {}
     }
     plan(place.clone(), desired::name(approved), steps)
 }
@@ -274,7 +291,24 @@ fn plan(place: Place, name: String, steps: Vec<Step>) -> Plan {
     Plan { place, name, steps }
 }
 
-fn set_deadline(approved: &Approved, job: &Job) -> Option<Step> {
+/// The deadline and the record of the Job, in one write.
+fn job_step(approved: &Approved, job: &Job) -> Option<Step> {
+    let uid = job.uid().unwrap_or_default();
+    match (restored(approved, job), deadline(approved, job)) {
+        (None, None) => None,
+        (None, Some(seconds)) => Some(Step::SetDeadline { uid, seconds }),
+        (Some(mut patch), seconds) => {
+            if let Some(seconds) = seconds {
+                patch["spec"]["activeDeadlineSeconds"] = seconds.into();
+            }
+            let patch = Box::new(patch);
+            Some(Step::RestoreJob { uid, patch })
+        }
+    }
+}
+
+/// The deadline of the Job, if it is off.
+fn deadline(approved: &Approved, job: &Job) -> Option<i64> {
     let start = job.status.as_ref().and_then(|s| s.start_time.as_ref());
     let start = start.or(job.metadata.creation_timestamp.as_ref())?.0;
     let wanted = desired::active_deadline_seconds(start, approved.not_after());
@@ -284,33 +318,27 @@ fn set_deadline(approved: &Approved, job: &Job) -> Option<Step> {
         .active_deadline_seconds
         .unwrap_or(i64::MAX);
     let slack = desired::DEADLINE_SLACK.as_secs();
-    (actual.saturating_sub(wanted).saturating_abs() > slack).then(|| Step::SetDeadline {
-        uid: job.uid().unwrap_or_default(),
-        seconds: wanted,
-    })
+    (actual.saturating_sub(wanted).saturating_abs() > slack).then_some(wanted)
 }
 
 /// The Job's record, owner and idleness; one that says otherwise is put right.
-fn restore_job(approved: &Approved, job: &Job) -> Option<Step> {
+fn restored(approved: &Approved, job: &Job) -> Option<serde_json::Value> {
     let wanted = desired::job(approved, approved.not_after());
     let same = same_annotations(job, &wanted)
         && same_owner(job, &wanted)
         && drift::not_idle(job).is_empty();
-    (!same).then(|| Step::RestoreJob {
-        uid: job.uid().unwrap_or_default(),
-        patch: Box::new(serde_json::json!({"metadata": {
+    (!same).then(|| {
+        serde_json::json!({"metadata": {
             "annotations": wanted.annotations(), "ownerReferences": wanted.owner_references(),
-        }})),
+        }})
     })
 }
 
-/// In the whole cluster the ClusterRole carries the record too.
+/// In the whole cluster the ClusterRole carries the record too; in a namespace the Role says when access ends to who reads it.
 fn same_role(role: &Role, wanted: &Role, approved: &Approved) -> bool {
-    let recorded = match approved.grant().place() {
-        Place::Namespace(_) => true,
-        Place::Cluster => same_annotations(role, wanted),
-    };
-    recorded && desired::same_rules(role, approved) && same_owner(role, wanted)
+    same_annotations(role, wanted)
+        && desired::same_rules(role, approved)
+        && same_owner(role, wanted)
 }
 
 pub(crate) fn same_owner(object: &impl ResourceExt, wanted: &impl ResourceExt) -> bool {
@@ -323,7 +351,6 @@ fn same_binding(binding: &RoleBinding, wanted: &RoleBinding) -> bool {
     binding.role_ref == wanted.role_ref
         && binding.subjects == wanted.subjects
         && same_owner(binding, wanted)
-        && same_annotations(binding, wanted)
 }
 
 /// Whether Stint's annotations are as wanted; others are nobody's concern.

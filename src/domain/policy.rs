@@ -8,6 +8,7 @@ use crate::api::workload_access::{PolicyStamp, Risk, RoleReference, Urgency};
 use crate::domain::catalogue::{self, Disposition, Scope, Severity};
 use crate::domain::condition::Condition;
 use crate::domain::covers::Ceiling;
+use crate::domain::extension;
 use crate::domain::patterns::Patterns;
 use crate::domain::rules::Rule;
 use crate::domain::violation::{Problem, Violation};
@@ -50,6 +51,7 @@ pub struct Policy {
     pub(crate) findings: BTreeSet<String>,
     pub(crate) max_duration: BTreeMap<Risk, SignedDuration>,
     pub(crate) max_total: Option<SignedDuration>,
+    pub(crate) max_extensions: i64,
     pub(crate) max_active: Option<i64>,
     pub(crate) names: RequireResourceNames,
     pub(crate) ticket: Option<Regex>,
@@ -112,6 +114,7 @@ impl Policy {
             role_refs: allow.role_refs.unwrap_or_default(),
             max_duration: max_durations(&limits, &mut wrong),
             max_total: length("spec.limits.maxTotal", &limits.max_total, &mut wrong),
+            max_extensions: limits.max_extensions.unwrap_or(extension::DEFAULT_MAX),
             max_active: limits.max_active_per_account,
             names: limits
                 .require_resource_names

@@ -34,6 +34,20 @@ pub struct Claims {
     pub requester: Requester,
     /// When the request was admitted.
     pub at: Timestamp,
+    /// Who moved the end of the request to later, if somebody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extended: Option<Extended>,
+}
+
+/// An edit that moved the end of a request to later, the last of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extended {
+    /// Who made it, or an edit behind it that takes back a part.
+    pub by: Requester,
+    /// When.
+    pub at: Timestamp,
+    /// How many there have been.
+    pub count: u32,
 }
 
 /// An authenticated user, as the API server presents it to admission.
@@ -233,6 +247,7 @@ mod tests {
                 groups: vec!["payments-devs".into()],
             },
             at: "2026-12-01T12:00:00Z".parse().unwrap(),
+            extended: None,
         }
     }
 

@@ -3,6 +3,7 @@
 
 use crate::api::names;
 use crate::api::workload_access::{SourceStamp, WorkloadAccessStatus};
+use crate::domain::extension::UNSETTLED;
 use crate::domain::facts::Live;
 use crate::domain::grant::{End, Grant};
 use crate::domain::plan::Observed;
@@ -21,20 +22,24 @@ pub fn checked(live: Live, grant: &Grant, observed: &Observed, view: &RequestVie
         return live;
     }
     let mut live = live;
+    let recorded = live.not_after;
     for copy in copies(observed, grant.place()) {
         live.not_after = live.not_after.min(instant(copy, names::NOT_AFTER));
         live.held_since = live.held_since.min(instant(copy, names::HELD_SINCE));
         live.in_namespaces |= text(copy, names::IN_NAMESPACES).is_some();
     }
     live.held_since = live.held_since.min(later(live.since, SLACK));
+    let told = view.status.and_then(|s| told_end(s, view.meta.generation));
+    live.not_after = told.map_or(live.not_after, |told| live.not_after.min(told));
+    if live.not_after < recorded {
+        // A later end that was not written everywhere, or a record that was changed: not settled either way.
+        live.edits.spec_hash = Some(UNSETTLED.to_owned());
+    }
     if let End::After(length) = grant.end() {
         let latest = later(later(began(&live, observed), length), SLACK);
         live.not_after = live.not_after.min(window::round_down(latest));
     }
     if let Some(status) = view.status {
-        if let Some(told) = told_end(status, view.meta.generation) {
-            live.not_after = live.not_after.min(told);
-        }
         live.doubtful = contradicts(&live, status, grant);
     }
     live

@@ -72,6 +72,7 @@ mod tests {
                 ..Requester::default()
             },
             at: "2026-12-01T12:00:00Z".parse().unwrap(),
+            extended: None,
         }
     }
 

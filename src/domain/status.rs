@@ -2,7 +2,8 @@
 
 use crate::api::access_policy::AccessPolicyStatus;
 use crate::api::conditions as names;
-use crate::api::workload_access::{EndReason, PolicyStamp, WorkloadAccessStatus};
+use crate::api::workload_access::{EndReason, ExtensionStamp, PolicyStamp, WorkloadAccessStatus};
+use crate::domain::extension::HeldBack;
 use crate::domain::grant::Account;
 use crate::domain::judge::{Approved, NotYet};
 use crate::domain::plan::Applied;
@@ -10,7 +11,8 @@ use crate::domain::policy::Policy;
 use crate::domain::request::Place;
 use crate::domain::verification::Proof;
 use crate::domain::violation::{Violation, render_lines};
-use jiff::Timestamp;
+use crate::domain::window;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// What became of a request in one pass.
@@ -32,6 +34,10 @@ pub enum Outcome<'a> {
 
 /// Longest condition message; a Condition's own limit is 32768.
 const MAX_MESSAGE: usize = 4096;
+/// Most extensions that are told, the newest.
+const MAX_EXTENSIONS: usize = 10;
+/// Shortest grant of which it is told that it ends soon.
+const TOLD_SOON: SignedDuration = SignedDuration::from_mins(1);
 
 /// The next status. Equal to `old` when nothing happened, so that nothing is written.
 pub fn next(
@@ -55,11 +61,46 @@ pub fn next(
         }
         _ => {}
     }
-    status.conditions = conditions(&old.conditions, generation, &summary(outcome), now);
+    status.conditions = conditions(&old.conditions, generation, &summary(outcome, now), now);
     status
 }
 
+/// From when on a live grant that began at `since` ends soon: in the last tenth of its time, or of the time since its end was
+/// moved to later. Never for one of less than a minute.
+pub fn last_tenth(approved: &Approved, since: Timestamp) -> Option<Timestamp> {
+    let extended_at = approved.extended_at();
+    let from = extended_at.map_or(since, |at| at.max(since));
+    let length = approved.not_after().duration_since(from);
+    (length >= TOLD_SOON)
+        .then(|| approved.not_after().checked_sub(length / 10).ok())
+        .flatten()
+}
+
+/// Keeps an end that was moved to later while access was in place.
+fn tell_extension(status: &mut WorkloadAccessStatus, approved: &Approved) {
+    let told = status
+        .not_after
+        .as_ref()
+        .filter(|_| status.activated_time.is_some());
+    let (Some(from), Some(by), Some(at)) = (told, approved.extended_by(), approved.extended_at())
+    else {
+        return;
+    };
+    if approved.not_after() > from.0 {
+        let stamp = ExtensionStamp {
+            by: by.to_owned(),
+            time: Time(window::round_down(at)),
+            from: from.clone(),
+            to: Time(approved.not_after()),
+        };
+        status.extensions.push(stamp);
+        let surplus = status.extensions.len().saturating_sub(MAX_EXTENSIONS);
+        status.extensions.drain(..surplus);
+    }
+}
+
 fn activate(status: &mut WorkloadAccessStatus, approved: &Approved, applied: &Applied) {
+    tell_extension(status, approved);
     status.activated_time.get_or_insert(Time(applied.since));
     status.not_after = Some(Time(approved.not_after()));
     status.policy = Some(PolicyStamp::clone(approved.policy()));
@@ -117,30 +158,60 @@ struct Summary {
     active: bool,
     stalled: bool,
     reconciling: bool,
-    unbacked: bool,
     reason: &'static str,
     message: String,
+    /// What else there is to say: type, status, reason and message.
+    more: Vec<(&'static str, bool, &'static str, String)>,
 }
 
 /// What the missing second line means.
 const UNBACKED: &str = "Stint alone ends this grant: a Job, whose deadline Kubernetes would count, cannot own what has no namespace. While Stint is down the grant outlives its end; Stint ends it as soon as it is back";
 
-fn summary(outcome: &Outcome<'_>) -> Summary {
+/// What a live grant's conditions say beside that it is live.
+fn remarks(
+    approved: &Approved,
+    applied: &Applied,
+    now: Timestamp,
+) -> Vec<(&'static str, bool, &'static str, String)> {
+    let mut out = Vec::new();
+    if *approved.grant().place() == Place::Cluster {
+        let reason = names::REASON_CLUSTER_SCOPED;
+        out.push((names::BACKSTOP, false, reason, UNBACKED.to_owned()));
+    }
+    if last_tenth(approved, applied.since).is_some_and(|at| now >= at) {
+        let end = approved.not_after();
+        let message =
+            format!("ends at {end}; extend it while it is there, or ask for another grant");
+        let reason = names::REASON_LAST_TENTH;
+        out.push((names::EXPIRING_SOON, true, reason, message));
+    }
+    if let Some((asked, why)) = approved.held_back() {
+        let reason = match why {
+            HeldBack::Refused(_) => names::REASON_EXTENSION_REFUSED,
+            HeldBack::Waits(NotYet::PendingApproval { .. }) => names::REASON_PENDING_APPROVAL,
+            HeldBack::Waits(_) => names::REASON_NOT_READY,
+        };
+        out.push((names::EXTENDED, false, reason, why.words(*asked)));
+    }
+    out
+}
+
+fn summary(outcome: &Outcome<'_>, now: Timestamp) -> Summary {
     let base = Summary {
         ready: false,
         accepted: Some(true),
         active: false,
         stalled: false,
         reconciling: false,
-        unbacked: false,
         reason: "",
         message: String::new(),
+        more: Vec::new(),
     };
     match outcome {
-        Outcome::Active(approved, _) => Summary {
+        Outcome::Active(approved, applied) => Summary {
             ready: true,
             active: true,
-            unbacked: *approved.grant().place() == Place::Cluster,
+            more: remarks(approved, applied, now),
             reason: names::REASON_ACTIVE,
             message: format!(
                 "{} has the granted rights until {}",
@@ -231,10 +302,10 @@ fn conditions(
     if summary.reconciling {
         all.push(set(names::RECONCILING, true, summary.reason));
     }
-    if summary.unbacked {
-        let backstop = (names::BACKSTOP, false, names::REASON_CLUSTER_SCOPED);
-        all.push(condition(old, generation, backstop, UNBACKED, now));
-    }
+    let more = summary.more.iter();
+    all.extend(more.map(|(type_, on, reason, message)| {
+        condition(old, generation, (type_, *on, reason), message, now)
+    }));
     all
 }
 
@@ -307,15 +378,80 @@ fn source_event(
     (changed(new) && !changed(old)).then_some((true, "SourceChanged", note))
 }
 
-/// The Event of a transition, if there is one: whether it warns, its reason and its note.
-pub fn event(
+/// The Events of a pass: whether each warns, its reason and its note.
+pub fn events(
     old: &WorkloadAccessStatus,
     new: &WorkloadAccessStatus,
     outcome: &Outcome<'_>,
+) -> Vec<(bool, &'static str, String)> {
+    let stands = match ready_reason(old) == ready_reason(new) {
+        true => source_event(old, new),
+        false => transition_event(new, outcome),
+    };
+    let live = matches!(outcome, Outcome::Active(..));
+    let live_events = [moved_event, held_back_event, soon_event].into_iter();
+    let more = live_events.filter_map(|event| event(old, new).filter(|_| live));
+    stands.into_iter().chain(more).collect()
+}
+
+fn named<'a>(status: &'a WorkloadAccessStatus, type_: &str) -> Option<&'a Condition> {
+    status.conditions.iter().find(|c| c.type_ == type_)
+}
+
+/// The end of a grant that was in place is another.
+fn moved_event(
+    old: &WorkloadAccessStatus,
+    new: &WorkloadAccessStatus,
 ) -> Option<(bool, &'static str, String)> {
-    if ready_reason(old) == ready_reason(new) {
-        return source_event(old, new);
+    old.activated_time.as_ref()?;
+    let (before, after) = (old.not_after.as_ref()?.0, new.not_after.as_ref()?.0);
+    let note = format!("access ends at {after}; it was to end at {before}");
+    let by = new.extensions.last().map_or("", |extension| &extension.by);
+    match after.cmp(&before) {
+        std::cmp::Ordering::Less => Some((false, "GrantShortened", note)),
+        std::cmp::Ordering::Equal => None,
+        std::cmp::Ordering::Greater => Some((
+            false,
+            "GrantExtended",
+            format!("{note}, before '{by}' extended it"),
+        )),
     }
+}
+
+/// A later end that is not granted is told once for each edit and reason.
+fn held_back_event(
+    old: &WorkloadAccessStatus,
+    new: &WorkloadAccessStatus,
+) -> Option<(bool, &'static str, String)> {
+    let now = named(new, names::EXTENDED)?;
+    let same = |before: &Condition| {
+        before.reason == now.reason && before.observed_generation == now.observed_generation
+    };
+    if named(old, names::EXTENDED).is_some_and(same) {
+        return None;
+    }
+    let refused = now.reason == names::REASON_EXTENSION_REFUSED;
+    let reason = match refused {
+        true => "ExtensionRefused",
+        false => "ExtensionPending",
+    };
+    Some((refused, reason, now.message.clone()))
+}
+
+fn soon_event(
+    old: &WorkloadAccessStatus,
+    new: &WorkloadAccessStatus,
+) -> Option<(bool, &'static str, String)> {
+    let now = named(new, names::EXPIRING_SOON)?;
+    let told = named(old, names::EXPIRING_SOON).is_some();
+    (!told).then(|| (false, names::EXPIRING_SOON, now.message.clone()))
+}
+
+/// The Event of a request that stands elsewhere than before.
+fn transition_event(
+    new: &WorkloadAccessStatus,
+    outcome: &Outcome<'_>,
+) -> Option<(bool, &'static str, String)> {
     let note = new
         .conditions
         .first()

@@ -7,6 +7,7 @@ use crate::api::workload_access::{Urgency, WorkloadAccessStatus};
 use crate::cluster::ApiError;
 use crate::cluster::approval_index::request_of;
 use crate::domain::approval::same_person;
+use crate::domain::extension;
 use crate::domain::grant::Grant;
 use crate::domain::receipt::{Claims, Keys, Requester};
 use crate::domain::request::{Access, AccessRequest};
@@ -48,6 +49,7 @@ impl Admission {
             spec_hash: seal::hash(&object.spec),
             requester: requester(review),
             at: self.clock.now(),
+            extended: None,
         };
         Ok(keys.seal(&claims))
     }
@@ -112,14 +114,23 @@ impl Admission {
             }
         };
         wrong.extend(decided.stale(&grant));
+        let extender = claims.extended.as_ref().map(|extended| &extended.by);
         if same_person(&claims.requester, &decided.by) {
-            wrong.push(self_decided(&decided.by));
+            wrong.push(self_decided(&decided.by, "the requester"));
+        } else if extender.is_some_and(|extender| same_person(extender, &decided.by)) {
+            wrong.push(self_decided(
+                &decided.by,
+                "who moved the end of the request",
+            ));
         }
         let status = request.view().status.cloned().unwrap_or_default();
         let made = names::made_object_name(grant.name(), grant.uid());
         let observed = self.facts.observe(grant.place(), &made).await?;
         let live = observed.ours(grant.uid()).live(grant.place(), &status);
-        wrong.extend(decided.untimely(&grant, &status, live.is_some()));
+        let settled = live
+            .as_ref()
+            .filter(|live| !extension::is_open(claims.extended.as_ref(), &grant, Some(live)));
+        wrong.extend(decided.untimely(&grant, &status, settled.is_some()));
         wrong.extend(self.no_approver(decided, &grant, &status).await?);
         Ok(())
     }
@@ -217,19 +228,19 @@ impl Decided<'_> {
         wrong
     }
 
-    /// A decision that comes too late, or that nobody waits for.
+    /// A decision that comes too late, or that nobody waits for. A grant is settled when it has the end that was asked for.
     fn untimely(
         &self,
         grant: &Grant,
         status: &WorkloadAccessStatus,
-        live: bool,
+        settled: bool,
     ) -> Option<Violation> {
         let emergency = grant.urgency() == Urgency::BreakGlass;
         let message = match self.object.spec.decision {
             Decision::Approve | Decision::Deny if status.end_reason.is_some() => {
                 "must come before the request ends, and it has ended".to_owned()
             }
-            Decision::Approve | Decision::Deny if live => format!(
+            Decision::Approve | Decision::Deny if settled => format!(
                 "must come before the grant is active, and it is; to end it, set `spec.revoked: true` in the {}",
                 grant.place().kind()
             ),
@@ -253,8 +264,8 @@ fn stale(path: &str, message: impl Into<String>) -> Violation {
     Violation::new("WA-APPROVAL-STALE", path, Problem::Invalid, message)
 }
 
-fn self_decided(by: &Requester) -> Violation {
-    let message = "must be decided by somebody other than the requester";
+fn self_decided(by: &Requester, who: &str) -> Violation {
+    let message = format!("must be decided by somebody other than {who}");
     Violation::new(
         "WA-APPROVAL-SELF",
         "spec.requestRef",

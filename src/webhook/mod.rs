@@ -8,4 +8,5 @@ mod answer;
 pub mod rbac;
 pub mod review;
 pub mod server;
+mod update;
 pub mod workload_access;

@@ -5,7 +5,6 @@ use crate::api::workload_access::EndReason;
 use crate::cluster::ApiError;
 use crate::cluster::facts::{Asked, add_others};
 use crate::domain::admit::cluster_grants_are_off;
-use crate::domain::facts::Facts;
 use crate::domain::grant::Grant;
 use crate::domain::judge::{NotYet, Verdict, judge};
 use crate::domain::plan::Observed;
@@ -26,14 +25,18 @@ pub(super) trait Request: AccessRequest + DeserializeOwned + Sync {}
 impl<K: AccessRequest + DeserializeOwned + Sync> Request for K {}
 
 impl Admission {
-    /// Stamps the receipt: on CREATE a fresh one over whatever was sent, on UPDATE the one that was there.
+    /// Stamps the receipt: on CREATE a fresh one over whatever was sent, on UPDATE the one that was there, or one that says
+    /// who moved the end.
     pub(super) fn stamp_receipt<K: Request>(&self, review: &Review) -> Answer {
         let receipt = match review.operation {
             Operation::Create => match self.issue::<K>(review) {
                 Ok(receipt) => Some(receipt),
                 Err(answer) => return answer,
             },
-            Operation::Update => review.old_object.annotation(names::RECEIPT),
+            Operation::Update => match self.reissue::<K>(review) {
+                Ok(receipt) => receipt,
+                Err(answer) => return answer,
+            },
             Operation::Delete | Operation::Connect => return Answer::Allow,
         };
         let sent = review.object.annotation(names::RECEIPT);
@@ -61,6 +64,7 @@ impl Admission {
             spec_hash: spec.hash(),
             requester: requester(review),
             at: self.first_asked(&object, &keys),
+            extended: None,
         };
         Ok(keys.sign(&claims))
     }
@@ -75,7 +79,7 @@ impl Admission {
     pub(super) async fn validate_access<K: Request>(&self, review: &Review) -> Answer {
         match review.operation {
             Operation::Create => self.validate_create::<K>(review).await,
-            Operation::Update => validate_update(review),
+            Operation::Update => self.validate_update::<K>(review).await,
             Operation::Delete => validate_delete(review),
             Operation::Connect => Answer::NotNow("Stint does not review connections".into()),
         }
@@ -113,21 +117,39 @@ impl Admission {
                 )]);
             }
         };
-        let now = self.clock.now();
         let asked = Asked {
             by: requester(review),
             at: claims.at,
+            extended: None,
         };
-        let mut facts = match self.facts(&object, &grant, asked).await {
-            Ok(facts) => facts,
-            Err(error) => {
-                return Answer::NotNow(format!(
-                    "could not learn the facts, so nothing was granted: {error}"
-                ));
-            }
-        };
-        add_others(&mut facts, &self.facts.others(&grant, now));
-        match judge(&grant, &facts, now) {
+        match self
+            .judged(&object, &grant, asked, &Observed::default())
+            .await
+        {
+            Ok(verdict) => self.answer(verdict),
+            Err(error) => no_facts(&error),
+        }
+    }
+
+    /// The judgement of a request as it would be stored, beside what is in place for it.
+    pub(super) async fn judged(
+        &self,
+        object: &impl AccessRequest,
+        grant: &Grant,
+        asked: Asked,
+        observed: &Observed,
+    ) -> Result<Verdict, ApiError> {
+        let mut facts = self.facts.gather(object, grant, asked, observed).await?;
+        if facts.policies.is_empty() {
+            self.facts.add_live_policies(&mut facts).await?;
+        }
+        let now = self.clock.now();
+        add_others(&mut facts, &self.facts.others(grant, now));
+        Ok(judge(grant, &facts, now))
+    }
+
+    pub(super) fn answer(&self, verdict: Verdict) -> Answer {
+        match verdict {
             Verdict::Granted(approved) => Answer::Warn(approved.warnings().to_vec()),
             Verdict::NotYet {
                 why: NotYet::Scheduled(_),
@@ -153,20 +175,12 @@ impl Admission {
             Verdict::Over { .. } => Answer::Allow,
         }
     }
+}
 
-    async fn facts(
-        &self,
-        object: &impl AccessRequest,
-        grant: &Grant,
-        asked: Asked,
-    ) -> Result<Facts, ApiError> {
-        let nothing = Observed::default();
-        let mut facts = self.facts.gather(object, grant, asked, &nothing).await?;
-        if facts.policies.is_empty() {
-            facts.policies = self.facts.live_policies(&facts).await?;
-        }
-        Ok(facts)
-    }
+pub(super) fn no_facts(error: &ApiError) -> Answer {
+    Answer::NotNow(format!(
+        "could not learn the facts, so nothing was granted: {error}"
+    ))
 }
 
 pub(super) fn requester(review: &Review) -> Requester {
@@ -191,39 +205,6 @@ pub(super) fn stamp(object: &Object, receipt: &str) -> Answer {
         ]
     };
     Answer::Patch(operations)
-}
-
-/// The spec may only be revoked: CEL says so too, and holds when this webhook is down. Everything else of an object may
-/// change freely, also when the object would not be admitted today: it must stay possible to clean up.
-fn validate_update(review: &Review) -> Answer {
-    let receipt = |object: &Object| object.annotation(names::RECEIPT);
-    if receipt(&review.object) != receipt(&review.old_object) {
-        let message = "is Stint's to set and never changes; leave it as it is";
-        return Answer::Deny(vec![Violation::new(
-            "WA-IMMUTABLE",
-            RECEIPT_PATH,
-            Problem::Forbidden,
-            message,
-        )]);
-    }
-    let vouched = |object: &Object| {
-        let mut spec = object.field("spec");
-        if let Some(fields) = spec.as_object_mut() {
-            fields.remove("revoked");
-        }
-        spec
-    };
-    if vouched(&review.object) == vouched(&review.old_object) {
-        return Answer::Allow;
-    }
-    let kind = &review.kind.kind;
-    let message = format!("is immutable except `revoked`; create another {kind}");
-    Answer::Deny(vec![Violation::new(
-        "WA-IMMUTABLE",
-        "spec",
-        Problem::Forbidden,
-        message,
-    )])
 }
 
 /// Orphaning would leave the binding behind without the request that explains it.

@@ -315,6 +315,7 @@ fn body(times: usize) -> Bytes {
             groups: vec!["payments-devs".into(), "system:authenticated".into()],
         },
         at: now(),
+        extended: None,
     };
     object["metadata"]["annotations"] = json!({"stint.dev/receipt": keys().sign(&claims)});
     let kind = json!({"group": "stint.dev", "version": "v1alpha1", "kind": "WorkloadAccess"});

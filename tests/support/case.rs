@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use stint::api::{AccessPolicy, WorkloadAccess, workload_access::EndReason};
 use stint::domain::covers::Ceiling;
+use stint::domain::extension::Edits;
 use stint::domain::facts::{AccountFacts, Facts, Live, RoleFacts, UntilFacts, WorkloadFacts};
 use stint::domain::grant::Grant;
 use stint::domain::judge::{Verdict, judge};
@@ -73,6 +74,7 @@ pub fn facts() -> Facts {
             groups: vec![],
         },
         requested_at: now(),
+        extension: None,
         namespace_labels: [("team".into(), "payments".into())].into(),
         privileged_namespace: false,
         account: Some(AccountFacts {
@@ -87,6 +89,7 @@ pub fn facts() -> Facts {
         ceiling: Some(Arc::new(Ceiling::compile(&ceiling))),
         served: None,
         held: vec![],
+        held_in: vec![],
         active_others: 0,
         held_since: [].into(),
         until: UntilFacts::NotReferenced,
@@ -107,6 +110,7 @@ pub fn live(since: &str, not_after: &str) -> Live {
         held_since: at(since),
         source: None,
         approval: None,
+        edits: Edits::default(),
         in_namespaces: false,
         until_uid: None,
         taken_away: false,

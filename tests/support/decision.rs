@@ -88,6 +88,7 @@ pub fn claims(world: &World, object: &Value, by: &str) -> Claims {
             ..Requester::default()
         },
         at: world.api.now(),
+        extended: None,
     }
 }
 

@@ -14,6 +14,7 @@ use stint::api::{AccessPolicy, ClusterWorkloadAccess, WorkloadAccess};
 use stint::domain::binding::{self, Binding, BoundRole};
 use stint::domain::catalogue::{self, Finding, Scope};
 use stint::domain::covers::Ceiling;
+use stint::domain::extension::Extension;
 use stint::domain::facts::{
     AccountFacts, Facts, Role, RoleFacts, UntilFacts, Workload, WorkloadFacts,
 };
@@ -196,6 +197,14 @@ fn surround(code: &str, examples: &[Value], facts: &mut Facts) {
         "WA-ROLE-MISSING" => facts.role = RoleFacts::Missing,
         "WA-ROLE-AGGREGATED" => facts.role = RoleFacts::Found(role(&examples[0])),
         "WA-TOO-MANY" => facts.active_others = 2,
+        "WA-EXTENSIONS" => {
+            facts.extension = Some(Extension {
+                by: facts.requester.clone(),
+                at: facts.requested_at,
+                count: 1,
+                may_use: ["payments-jobs".to_owned()].into(),
+            });
+        }
         "WA-WORKLOAD" => {
             facts.workload = WorkloadFacts::Found(Box::new(Workload {
                 uid: "0a1b2c3d-1111-2222-3333-444455556666".into(),
@@ -252,6 +261,7 @@ fn facts(policy: Policy) -> Facts {
             ..Requester::default()
         },
         requested_at,
+        extension: None,
         namespace_labels: [("team".into(), "payments".into())].into(),
         privileged_namespace: false,
         account: Some(AccountFacts {
@@ -266,6 +276,7 @@ fn facts(policy: Policy) -> Facts {
         ceiling: Some(Arc::new(Ceiling::compile(&ceiling))),
         served: Some(Arc::new(served)),
         held: vec![],
+        held_in: vec![],
         active_others: 0,
         held_since: [].into(),
         until: UntilFacts::NotReferenced,

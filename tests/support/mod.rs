@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod conformance;
 pub mod decision;
 pub mod dice;
+pub mod edit;
 pub mod fake_api;
 pub mod guard;
 pub mod operator;

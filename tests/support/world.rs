@@ -1,5 +1,6 @@
 //! A world in virtual time: the in-process API server, and operators that live and die in it.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -22,12 +23,12 @@ use super::fake_api::{Decision, FakeApi};
 /// Where the requests live.
 pub const NAMESPACE: &str = "payments";
 
-/// The clock of the virtual API server.
-struct VirtualClock(FakeApi);
+/// The clock of the virtual API server, off by so many seconds.
+struct VirtualClock(FakeApi, Arc<AtomicI64>);
 
 impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
-        self.0.now()
+        self.0.now() + SignedDuration::from_secs(self.1.load(Ordering::SeqCst))
     }
 }
 
@@ -44,6 +45,7 @@ pub struct World {
     /// How the guard on plain RBAC is set.
     pub guarding: Guarding,
     keys: Keys,
+    clock_off: Arc<AtomicI64>,
 }
 
 /// A running operator. Dropping it is a SIGKILL: nothing is finished, nothing is written.
@@ -103,6 +105,7 @@ impl World {
                 },
             },
             keys,
+            clock_off: Arc::default(),
         }
     }
 
@@ -123,7 +126,8 @@ impl World {
 
     /// The same under a user name of its own, by which faults can tell two of them apart.
     pub fn operator_as(&self, user: &str) -> Operator {
-        let clock: Arc<dyn Clock> = Arc::new(VirtualClock(self.api.clone()));
+        let clock: Arc<dyn Clock> =
+            Arc::new(VirtualClock(self.api.clone(), Arc::clone(&self.clock_off)));
         let client = self.api.client_as(user, &[]);
         let readiness = Readiness::new();
         let metrics = Arc::new(Metrics::new());
@@ -207,6 +211,7 @@ impl World {
                 groups: vec![],
             },
             at: self.api.now(),
+            extended: None,
         };
         object["metadata"]["annotations"] = json!({"stint.dev/receipt": self.keys.sign(&claims)});
         object
@@ -218,6 +223,11 @@ impl World {
         object["metadata"]["labels"]["touched"] =
             self.api.now().as_millisecond().to_string().into();
         self.api.seed(object);
+    }
+
+    /// From now on the clock of its operators is off by this, while the API server's is right.
+    pub fn set_clock_off(&self, by: SignedDuration) {
+        self.clock_off.store(by.as_secs(), Ordering::SeqCst);
     }
 
     /// Lets virtual time pass.

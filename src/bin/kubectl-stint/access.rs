@@ -317,6 +317,7 @@ fn facts(grant: &Grant, world: &World, now: Timestamp) -> Facts {
     Facts {
         requester: Requester::default(),
         requested_at: now,
+        extension: None,
         namespace_labels: world.namespace(grant.home()).cloned().unwrap_or_default(),
         privileged_namespace: is_cluster_namespace(grant.home()),
         account: Some(AccountFacts { uid, ..account }),
@@ -328,6 +329,10 @@ fn facts(grant: &Grant, world: &World, now: Timestamp) -> Facts {
         broken_policies: world.broken_policies,
         ceiling: Some(ceiling(world)),
         held: world.held(grant.account(), grant.place()),
+        held_in: match grant.place() {
+            Place::Cluster => world.held_in(grant.account()),
+            Place::Namespace(_) => Vec::new(),
+        },
         active_others: 0,
         held_since: BTreeMap::new(),
         until: match grant.until() {

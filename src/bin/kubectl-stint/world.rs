@@ -7,12 +7,12 @@ use k8s_openapi::api::rbac::v1::{
 };
 use kube::core::{Selector, SelectorExt};
 use serde::de::DeserializeOwned;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use stint::api::{AccessPolicy, names};
 use stint::domain::condition::Condition;
 use stint::domain::covers::Ceiling;
-use stint::domain::facts::{AccountFacts, Held, Role as SourceRole};
+use stint::domain::facts::{AccountFacts, Held, HeldIn, Role as SourceRole};
 use stint::domain::grant::Account;
 use stint::domain::patterns::Patterns;
 use stint::domain::policy::{Labels, Policy};
@@ -198,6 +198,19 @@ impl World {
                 })
             })
             .collect()
+    }
+
+    /// What the account holds in single namespaces, by RoleBindings of the input.
+    pub fn held_in(&self, account: &Account) -> Vec<HeldIn> {
+        let namespaces = self.bindings.iter().filter_map(|b| b.namespace.clone());
+        let namespaces: BTreeSet<String> = namespaces.filter(|n| !n.is_empty()).collect();
+        let everywhere = self.held(account, &Place::Cluster);
+        let within = namespaces.into_iter().map(|namespace| {
+            let mut held = self.held(account, &Place::Namespace(namespace.clone()));
+            held.retain(|held| !everywhere.contains(held));
+            HeldIn { namespace, held }
+        });
+        within.filter(|within| !within.held.is_empty()).collect()
     }
 
     /// The namespaces in which RoleBindings of the input hand out a ClusterRole; none when a ClusterRoleBinding does, or

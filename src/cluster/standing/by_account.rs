@@ -1,8 +1,11 @@
-//! Which bindings name an account, whatever they give, and which give a role to any.
+//! What an account holds, which bindings name it, and which give a role to any.
 
-use super::{BindingKey, Holder, RoleKey, Standing};
+use super::{BindingKey, ByRole, Holder, RoleKey, Standing};
+use crate::domain::facts::{Held, HeldIn};
 use crate::domain::grant::Account;
+use crate::domain::patterns::Patterns;
 use crate::domain::request::Place;
+use std::collections::BTreeSet;
 
 /// Most bindings that are named.
 const NAMED: usize = 3;
@@ -39,7 +42,7 @@ impl Standing {
         let held = Holder::all_of(account)
             .into_iter()
             .flat_map(|holder| places().map(move |place| (holder.clone(), place)))
-            .filter_map(|key| self.held.get(&key));
+            .filter_map(|(holder, place)| self.held.get(&holder)?.get(&place));
         let other = |key: &&BindingKey| {
             let grant = self.bindings.get(*key).and_then(|b| b.grant.as_deref());
             grant != Some(except)
@@ -47,5 +50,65 @@ impl Standing {
         let bindings = held.flat_map(|by_role| by_role.values().flatten());
         let named = bindings.filter(other).map(ToString::to_string);
         named.take(NAMED).collect()
+    }
+
+    /// What the account holds in the place by bindings other than those of the grant `except`: only bindings that add
+    /// a pattern to those before them, so the answer is short however many there are.
+    pub fn held(&self, account: &Account, place: &Place, except: &str) -> Vec<Held> {
+        // What holds in the whole cluster holds in each namespace too, and not the other way.
+        let own = place.namespace().map(|name| Some(name.to_owned()));
+        let places = || [None].into_iter().chain(own.clone());
+        let holders = Holder::all_of(account);
+        let roles = holders
+            .iter()
+            .flat_map(|holder| places().map(move |place| (holder, place)))
+            .filter_map(|(holder, place)| self.held.get(holder)?.get(&place));
+        self.adding(roles, except)
+    }
+
+    /// What the account holds in single namespaces, as far as the catalogue cares: what holds in the whole cluster holds in
+    /// each of them too.
+    pub fn held_in(&self, account: &Account, except: &str) -> Vec<HeldIn> {
+        let holders = Holder::all_of(account);
+        let of_holder = |holder| self.held.get(holder).into_iter().flatten();
+        let namespaces = holders.iter().flat_map(of_holder);
+        let namespaces: BTreeSet<&String> = namespaces.filter_map(|(ns, _)| ns.as_ref()).collect();
+        let within = |namespace: &String| {
+            let place = Some(namespace.clone());
+            let roles = holders
+                .iter()
+                .filter_map(|holder| self.held.get(holder)?.get(&place));
+            HeldIn {
+                namespace: namespace.clone(),
+                held: self.adding(roles, except),
+            }
+        };
+        let all = namespaces.into_iter().map(within);
+        all.filter(|within| !within.held.is_empty()).collect()
+    }
+
+    fn adding<'a>(&self, roles: impl Iterator<Item = &'a ByRole>, except: &str) -> Vec<Held> {
+        let mut sum = Patterns::default();
+        let mut out = Vec::new();
+        for (role, bindings) in roles.flatten() {
+            let Some(patterns) = self.roles.get(role).map(|r| r.patterns) else {
+                continue;
+            };
+            if sum.union(patterns) == sum {
+                continue;
+            }
+            let other = |key: &&BindingKey| {
+                let grant = self.bindings.get(*key).and_then(|b| b.grant.as_deref());
+                grant != Some(except)
+            };
+            if let Some(by) = bindings.iter().find(other) {
+                sum = sum.union(patterns);
+                out.push(Held {
+                    by: by.to_string(),
+                    patterns,
+                });
+            }
+        }
+        out
     }
 }
