@@ -3,7 +3,7 @@
 use crate::connect::{Connection, Target};
 use crate::outcome::{Answer, End};
 use crate::requests;
-use crate::show::{self, Tone, toned};
+use crate::show::{self, toned};
 use crate::story::{self, Story};
 use crate::{columns, place};
 use clap::{Args, ValueEnum};
@@ -65,23 +65,27 @@ pub async fn run(args: &ExplainArgs, out: &mut impl Write) -> Answer {
 
 /// Prints the story: the summary, a chapter each, what comes next.
 pub fn write(story: &Story, colour: bool, out: &mut impl Write) -> io::Result<()> {
+    write_told(story, colour, out)?;
+    if story.next.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\nWhat comes next:")?;
+    story.next.iter().try_for_each(|text| {
+        let lines = wrapped(text, WIDTH - 2);
+        lines.iter().try_for_each(|text| writeln!(out, "  {text}"))
+    })
+}
+
+/// The same without what comes next.
+pub fn write_told(story: &Story, colour: bool, out: &mut impl Write) -> io::Result<()> {
     let state = toned(
         &show::line(&story.state),
         columns::tone(&story.state),
         colour,
     );
     writeln!(out, "{} is {state}: {}.\n", story.request, story.summary)?;
-    for chapter in &story.told {
-        write_chapter(chapter.about, &chapter.lines, out)?;
-    }
-    if story.next.is_empty() {
-        return Ok(());
-    }
-    writeln!(out, "\n{}", toned("What comes next:", Tone::Plain, colour))?;
-    story.next.iter().try_for_each(|text| {
-        let lines = wrapped(text, WIDTH - 2);
-        lines.iter().try_for_each(|text| writeln!(out, "  {text}"))
-    })
+    let mut told = story.told.iter();
+    told.try_for_each(|chapter| write_chapter(chapter.about, &chapter.lines, out))
 }
 
 fn write_chapter(about: &str, lines: &[String], out: &mut impl Write) -> io::Result<()> {

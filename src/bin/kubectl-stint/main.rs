@@ -6,10 +6,15 @@ mod approval;
 mod candidates;
 mod codes;
 mod columns;
+mod confirm;
 mod connect;
+mod decide;
+mod draft;
 mod explain;
+mod from_error;
 mod lint;
 mod list;
+mod lockdown;
 mod online;
 mod outcome;
 mod pages;
@@ -17,12 +22,17 @@ mod place;
 mod rbac;
 mod read;
 mod report;
+mod request;
 mod requests;
+mod resource;
+mod revoke;
 mod sarif;
 mod schema;
+mod send;
 mod show;
 mod story;
 mod tree;
+mod wait;
 mod world;
 
 use clap::{Parser, Subcommand};
@@ -42,6 +52,13 @@ struct Cli {
 enum Command {
     List(list::ListArgs),
     Explain(explain::ExplainArgs),
+    Request(Box<request::RequestArgs>),
+    Revoke(revoke::RevokeArgs),
+    Approve(decide::ApproveArgs),
+    Deny(decide::DenyArgs),
+    Review(decide::ReviewArgs),
+    Lockdown(lockdown::LockdownArgs),
+    Unlock(lockdown::UnlockArgs),
     Lint(Box<lint::LintArgs>),
     Codes(codes::CodesArgs),
 }
@@ -78,6 +95,13 @@ async fn run(command: Command, out: &mut impl Write) -> Answer {
     match command {
         Command::List(args) => list::run(&args, out).await,
         Command::Explain(args) => explain::run(&args, out).await,
+        Command::Request(args) => request::run(&args, out).await,
+        Command::Revoke(args) => revoke::run(&args, out).await,
+        Command::Approve(args) => decide::approve(&args, out).await,
+        Command::Deny(args) => decide::deny(&args, out).await,
+        Command::Review(args) => decide::review(&args, out).await,
+        Command::Lockdown(args) => lockdown::lock(&args, out).await,
+        Command::Unlock(args) => lockdown::unlock(&args, out).await,
         Command::Lint(args) => lint::run(&args, out).await,
         Command::Codes(args) => Ok(match codes::run(&args, out)? {
             true => End::Clean,
