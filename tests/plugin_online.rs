@@ -4,56 +4,9 @@ mod support;
 
 use rstest::rstest;
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
 use std::process::Output;
 use support::case;
 use support::plugin::*;
-
-/// Answers one request after the other as the API server would, and gives back what was asked.
-fn api_server(
-    folder: &Folder,
-    answers: Vec<(u16, Value, &'static str)>,
-) -> std::thread::JoinHandle<Vec<String>> {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let kubeconfig = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "c", "users": [{"name": "u", "user": {}}],
-        "clusters": [{"name": "k", "cluster": {"server": format!("http://{address}")}}],
-        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u", "namespace": "payments"}}]
-    });
-    folder.file("kubeconfig", kubeconfig.to_string());
-    std::thread::spawn(move || {
-        let mut asked = Vec::new();
-        for (code, body, headers) in answers {
-            let (stream, _) = listener.accept().unwrap();
-            let mut reader = BufReader::new(stream);
-            let mut first = String::new();
-            reader.read_line(&mut first).unwrap();
-            let mut length = 0;
-            loop {
-                let mut line = String::new();
-                reader.read_line(&mut line).unwrap();
-                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                    length = value.trim().parse().unwrap();
-                }
-                if line == "\r\n" {
-                    break;
-                }
-            }
-            let mut sent = vec![0; length];
-            reader.read_exact(&mut sent).unwrap();
-            asked.push(first + &String::from_utf8(sent).unwrap());
-            let body = body.to_string();
-            let answer = format!(
-                "HTTP/1.1 {code} X\r\ncontent-type: application/json\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n{body}",
-                body.len()
-            );
-            reader.get_mut().write_all(answer.as_bytes()).unwrap();
-        }
-        asked
-    })
-}
 
 fn online(folder: &Folder, output: &str) -> Output {
     folder.run(&[

@@ -245,7 +245,7 @@ impl From<&Requester> for By {
 
 /// At most `max` bytes of a text that somebody else chose, without control characters other than line feeds: it is read by
 /// people in terminals.
-pub(crate) fn bounded(text: &str, max: usize) -> String {
+pub fn bounded(text: &str, max: usize) -> String {
     let mut out = String::new();
     for c in text.chars() {
         let c = if c.is_control() && c != '\n' { ' ' } else { c };

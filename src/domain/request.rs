@@ -112,18 +112,29 @@ pub enum Spec {
 
 /// The fields that both kinds have.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Terms<'a> {
-    pub(crate) account: &'a ServiceAccountRef,
-    pub(crate) role_ref: Option<&'a RoleReference>,
-    pub(crate) not_before: Option<&'a str>,
-    pub(crate) not_after: Option<&'a str>,
-    pub(crate) duration: Option<&'a str>,
-    pub(crate) reason: &'a str,
-    pub(crate) ticket: Option<&'a str>,
-    pub(crate) until: Option<&'a UntilRef>,
-    pub(crate) workload: Option<&'a WorkloadRef>,
-    pub(crate) urgency: Urgency,
-    pub(crate) revoked: bool,
+pub struct Terms<'a> {
+    /// The account.
+    pub account: &'a ServiceAccountRef,
+    /// The role whose rules are copied.
+    pub role_ref: Option<&'a RoleReference>,
+    /// When access begins, as it was written.
+    pub not_before: Option<&'a str>,
+    /// When it ends, as it was written.
+    pub not_after: Option<&'a str>,
+    /// How long it lasts, as it was written.
+    pub duration: Option<&'a str>,
+    /// Why.
+    pub reason: &'a str,
+    /// Reference to the change or incident.
+    pub ticket: Option<&'a str>,
+    /// The work that ends it.
+    pub until: Option<&'a UntilRef>,
+    /// The workload that acts.
+    pub workload: Option<&'a WorkloadRef>,
+    /// How urgent it is.
+    pub urgency: Urgency,
+    /// Whether somebody ended it.
+    pub revoked: bool,
 }
 
 impl Spec {
@@ -170,7 +181,8 @@ impl RequestView<'_> {
 }
 
 impl<'a> SpecRef<'a> {
-    pub(crate) fn terms(self) -> Terms<'a> {
+    /// The fields that both kinds have.
+    pub fn terms(self) -> Terms<'a> {
         match self {
             Self::Namespaced(spec) => Terms {
                 account: &spec.service_account_ref,
@@ -210,7 +222,7 @@ impl<'a> SpecRef<'a> {
     }
 
     /// The inline rules, if there are any.
-    pub(crate) fn rules(self) -> Option<Vec<Rule>> {
+    pub fn rules(self) -> Option<Vec<Rule>> {
         match self {
             Self::Namespaced(spec) => Some(spec.rules.as_ref()?.iter().map(Rule::from).collect()),
             Self::Cluster(spec) => Some(spec.rules.as_ref()?.iter().map(Rule::from).collect()),

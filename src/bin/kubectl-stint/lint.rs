@@ -2,16 +2,19 @@
 
 use crate::access::{self, judge_access};
 use crate::approval::judge_approval;
+use crate::connect::Target;
 use crate::online::Cluster;
+use crate::outcome::{Answer, End};
 use crate::rbac::{self, Known};
 use crate::read::{Input, Object};
 use crate::report::{API_VERSION, Finding, Judged, Level, Report, Summary};
 use crate::sarif;
+use crate::show;
 use crate::world::{RBAC, World};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use stint::api::names;
 use stint::domain::request::Place;
@@ -92,19 +95,8 @@ enum Form {
     Sarif,
 }
 
-/// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// Nothing is refused.
-    Clean,
-    /// Something is.
-    Findings,
-    /// Not everything could be read or asked.
-    Failure,
-}
-
 /// Runs the command.
-pub async fn run(args: &LintArgs, out: &mut impl Write) -> io::Result<End> {
+pub async fn run(args: &LintArgs, out: &mut impl Write) -> Answer {
     let mut input = read(args);
     let report = match cluster(args).await {
         Ok(cluster) => judge_all(args, input, cluster).await,
@@ -120,7 +112,7 @@ pub async fn run(args: &LintArgs, out: &mut impl Write) -> io::Result<End> {
         }
     };
     for failure in &report.failures {
-        eprintln!("kubectl-stint: {}", printable(failure));
+        eprintln!("kubectl-stint: {}", show::line(failure));
     }
     write(args, &report, out)?;
     Ok(end(args, &report.summary, &report.failures))
@@ -163,9 +155,10 @@ fn unusable(object: &Object) -> Option<String> {
 
 async fn cluster(args: &LintArgs) -> Result<Option<Cluster>, String> {
     match args.online {
-        true => Cluster::of(args.kubeconfig.as_deref(), args.context.clone())
-            .await
-            .map(Some),
+        true => {
+            let target = Target::new(args.kubeconfig.clone(), args.context.clone());
+            Cluster::of(&target).await.map(Some)
+        }
         false => Ok(None),
     }
 }
@@ -300,20 +293,13 @@ fn wrong_kind(object: &Object) -> Option<Violation> {
 
 fn write(args: &LintArgs, report: &Report, out: &mut impl Write) -> io::Result<()> {
     match args.output {
-        Form::Text => report.write_text(out, colour()),
+        Form::Text => report.write_text(out, show::colour()),
         Form::Json => {
             serde_json::to_writer_pretty(&mut *out, report)?;
             writeln!(out)
         }
         Form::Sarif => writeln!(out, "{:#}", sarif::log(report)),
     }
-}
-
-/// Whether stdout is a terminal whose owner has nothing against colours (no-color.org).
-fn colour() -> bool {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    let dumb = set("TERM").is_some_and(|term| term == "dumb");
-    io::stdout().is_terminal() && set("NO_COLOR").is_none() && !dumb
 }
 
 fn end(args: &LintArgs, summary: &Summary, failures: &[String]) -> End {
@@ -323,11 +309,4 @@ fn end(args: &LintArgs, summary: &Summary, failures: &[String]) -> End {
         (true, true) => End::Findings,
         (true, false) => End::Clean,
     }
-}
-
-/// Messages quote files: nothing in them may steer a terminal.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
 }

@@ -5,19 +5,38 @@ mod access;
 mod approval;
 mod candidates;
 mod codes;
+mod columns;
+mod confirm;
+mod connect;
+mod decide;
+mod draft;
+mod explain;
+mod from_error;
 mod lint;
+mod list;
+mod lockdown;
 mod online;
+mod outcome;
 mod pages;
+mod place;
 mod rbac;
 mod read;
 mod report;
+mod request;
+mod requests;
+mod resource;
+mod revoke;
 mod sarif;
 mod schema;
+mod send;
+mod show;
+mod story;
 mod tree;
+mod wait;
 mod world;
 
 use clap::{Parser, Subcommand};
-use lint::End;
+use outcome::{Answer, End, Failure};
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
@@ -31,6 +50,15 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    List(list::ListArgs),
+    Explain(explain::ExplainArgs),
+    Request(Box<request::RequestArgs>),
+    Revoke(revoke::RevokeArgs),
+    Approve(decide::ApproveArgs),
+    Deny(decide::DenyArgs),
+    Review(decide::ReviewArgs),
+    Lockdown(lockdown::LockdownArgs),
+    Unlock(lockdown::UnlockArgs),
     Lint(Box<lint::LintArgs>),
     Codes(codes::CodesArgs),
 }
@@ -46,23 +74,38 @@ async fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let ended = match Cli::parse().command {
-        Command::Lint(args) => lint::run(&args, &mut out).await,
-        Command::Codes(args) => codes::run(&args, &mut out).map(|known| match known {
+    let ended = run(Cli::parse().command, &mut out).await;
+    let flushed = ended.and_then(|end| Ok(out.flush().map(|()| end)?));
+    match flushed {
+        Ok(end) => ExitCode::from(end.status()),
+        // Whoever reads has read enough, as in `| head`.
+        Err(Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Failure::Output(error)) => complain(&error.to_string(), End::Failure),
+        Err(Failure::Error(why)) => complain(&why, End::Failure),
+        Err(Failure::Refused(why)) => complain(&why, End::Findings),
+    }
+}
+
+fn complain(why: &str, end: End) -> ExitCode {
+    eprintln!("kubectl-stint: {}", show::block(why));
+    ExitCode::from(end.status())
+}
+
+async fn run(command: Command, out: &mut impl Write) -> Answer {
+    match command {
+        Command::List(args) => list::run(&args, out).await,
+        Command::Explain(args) => explain::run(&args, out).await,
+        Command::Request(args) => request::run(&args, out).await,
+        Command::Revoke(args) => revoke::run(&args, out).await,
+        Command::Approve(args) => decide::approve(&args, out).await,
+        Command::Deny(args) => decide::deny(&args, out).await,
+        Command::Review(args) => decide::review(&args, out).await,
+        Command::Lockdown(args) => lockdown::lock(&args, out).await,
+        Command::Unlock(args) => lockdown::unlock(&args, out).await,
+        Command::Lint(args) => lint::run(&args, out).await,
+        Command::Codes(args) => Ok(match codes::run(&args, out)? {
             true => End::Clean,
             false => End::Failure,
         }),
-    };
-    let flushed = ended.and_then(|end| out.flush().map(|()| end));
-    match flushed {
-        Ok(End::Clean) => ExitCode::SUCCESS,
-        Ok(End::Findings) => ExitCode::from(1),
-        Ok(End::Failure) => ExitCode::from(2),
-        // Whoever reads has read enough, as in `| head`.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("kubectl-stint: {error}");
-            ExitCode::from(2)
-        }
     }
 }

@@ -1,5 +1,7 @@
 //! The cluster's own answer: a server-side dry run goes through schema, webhooks and admission policies and stores nothing.
 
+use crate::connect::{Connection, Target};
+use crate::outcome::Failure;
 use crate::rbac::Known;
 use crate::read::Object;
 use crate::report::{Finding, Judged, Level, trailing_code};
@@ -8,13 +10,8 @@ use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role};
 use kube::client::Body;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
 use serde_json::{Value, json};
-use std::path::Path;
-use std::sync::Arc;
-use stint::clock::SystemClock;
-use stint::cluster::client;
 use stint::domain::facts;
 use stint::domain::rules::Rule;
 
@@ -25,24 +22,23 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// The cluster of a kubeconfig: the file that is named, else `$KUBECONFIG` or the usual place.
-    pub async fn of(file: Option<&Path>, context: Option<String>) -> Result<Self, String> {
-        let options = KubeConfigOptions {
-            context,
-            ..KubeConfigOptions::default()
-        };
-        let config = match file {
-            Some(file) => {
-                let read = Kubeconfig::read_from(file).map_err(|e| e.to_string())?;
-                Config::from_custom_kubeconfig(read, &options).await
-            }
-            None => Config::from_kubeconfig(&options).await,
-        };
-        let config = config.map_err(|error| format!("no cluster to ask: {error}"))?;
-        let namespace = config.default_namespace.clone();
-        let clock = Arc::new(SystemClock::default());
-        let client = client::build(config, clock).map_err(|e| e.to_string())?;
-        Ok(Self { client, namespace })
+    /// The cluster of a target.
+    pub async fn of(target: &Target) -> Result<Self, String> {
+        let connection = Connection::open(target)
+            .await
+            .map_err(|failure| match failure {
+                Failure::Refused(why) | Failure::Error(why) => why,
+                Failure::Output(error) => error.to_string(),
+            })?;
+        Ok(Self::over(&connection))
+    }
+
+    /// The same over a connection that is there.
+    pub fn over(connection: &Connection) -> Self {
+        Self {
+            client: connection.client.clone(),
+            namespace: connection.namespace().to_owned(),
+        }
     }
 
     /// The namespace of the context.

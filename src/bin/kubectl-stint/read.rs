@@ -89,6 +89,11 @@ impl Input {
         }
     }
 
+    /// Adds all objects of a text; `name` stands for the file.
+    pub fn add_text(&mut self, name: &str, text: &str) {
+        self.add_bytes(name, Ok(text.as_bytes().to_vec()), true);
+    }
+
     fn add_bytes(&mut self, file: &str, bytes: std::io::Result<Vec<u8>>, judged: bool) {
         match bytes.map_err(|e| e.to_string()).and_then(|b| documents(&b)) {
             Ok(documents) => {

@@ -1,0 +1,45 @@
+//! How a command ends, and the exit status that says so.
+
+use std::io;
+
+/// How a command ended that could do its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Nothing is refused.
+    Clean,
+    /// Something is.
+    Findings,
+    /// Not everything could be read or asked, and that has been said.
+    Failure,
+}
+
+/// Why a command ended before its work was done.
+#[derive(Debug)]
+pub enum Failure {
+    /// Somebody who was asked says no.
+    Refused(String),
+    /// There is no answer, or nothing to ask.
+    Error(String),
+    /// Nobody can be told.
+    Output(io::Error),
+}
+
+/// What a command comes to.
+pub type Answer = Result<End, Failure>;
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl End {
+    /// The exit status: 0 nothing refused, 1 something refused, 2 not everything known.
+    pub fn status(self) -> u8 {
+        match self {
+            Self::Clean => 0,
+            Self::Findings => 1,
+            Self::Failure => 2,
+        }
+    }
+}

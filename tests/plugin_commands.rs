@@ -1,0 +1,228 @@
+//! `kubectl stint` commands that ask a cluster, against a server that answers like an API server.
+
+mod support;
+
+use rstest::rstest;
+use serde_json::{Value, json};
+use support::plugin::*;
+
+/// An item of a list, as the API server sends it: without its kind.
+fn item(name: &str, reason: &str) -> Value {
+    json!({
+        "metadata": {"name": name, "namespace": "payments", "uid": format!("uid-{name}"),
+                     "creationTimestamp": "2026-12-01T12:00:00Z", "managedFields": [{"manager": "m"}]},
+        "spec": {"serviceAccountRef": {"name": "migrator"},
+                 "rules": [{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get"]}],
+                 "duration": "30m", "reason": reason},
+        "status": {"conditions": [{"type": "Ready", "status": "True", "reason": "Revoked", "message": "m",
+                                   "lastTransitionTime": "2026-12-01T12:00:00Z"}]}
+    })
+}
+
+fn page(items: Vec<Value>, more: &str) -> Value {
+    json!({"apiVersion": "stint.dev/v1alpha1", "kind": "WorkloadAccessList",
+           "metadata": {"resourceVersion": "7", "continue": more}, "items": items})
+}
+
+fn failure(code: u16, message: &str) -> (u16, Value, &'static str) {
+    let status = json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": code,
+                        "reason": "Forbidden", "message": message});
+    (code, status, "")
+}
+
+fn ask(folder: &Folder, args: &[&str]) -> (i32, String, String) {
+    let mut all = args.to_vec();
+    all.extend(["--kubeconfig", "kubeconfig"]);
+    let output = folder.run(&all);
+    (status(&output), stdout(&output), stderr(&output))
+}
+
+#[test]
+fn a_list_is_read_page_by_page_and_an_old_one_anew() {
+    let folder = Folder::new();
+    let first = page(vec![item("a", "one")], "token-1");
+    let expired = failure(410, "The provided continue parameter is too old");
+    let whole = page(vec![item("a", "one"), item("b", "two")], "");
+    let server = api_server(&folder, vec![(200, first, ""), expired, (200, whole, "")]);
+    let (status, out, err) = ask(&folder, &["list", "-l", "team=x"]);
+    let asked = server.join().unwrap();
+    assert_eq!(status, 0, "{err}");
+    let start = "GET /apis/stint.dev/v1alpha1/namespaces/payments/workloadaccesses?";
+    assert!(
+        asked[0].starts_with(start) && asked[0].contains("limit=500"),
+        "{}",
+        asked[0]
+    );
+    assert!(asked[0].contains("labelSelector=team%3Dx"), "{}", asked[0]);
+    assert!(asked[1].contains("continue=token-1"), "{}", asked[1]);
+    assert!(!asked[2].contains("limit="), "{}", asked[2]);
+    assert_eq!(
+        out,
+        "NAME  STATE    ACCOUNT   RISK  REMAINING  REASON\n\
+         a     Revoked  migrator  -     -          one\n\
+         b     Revoked  migrator  -     -          two\n"
+    );
+}
+
+#[rstest]
+#[case::table(&[])]
+#[case::wide(&["-o", "wide"])]
+#[case::json(&["-o", "json"])]
+#[case::yaml(&["-o", "yaml"])]
+fn nothing_that_somebody_wrote_reaches_the_terminal_as_a_command(#[case] form: &[&str]) {
+    let folder = Folder::new();
+    let hostile = "x\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}y";
+    let server = api_server(&folder, vec![(200, page(vec![item("a", hostile)], ""), "")]);
+    let mut args = vec!["list"];
+    args.extend(form);
+    let (status, out, err) = ask(&folder, &args);
+    server.join().unwrap();
+    assert_eq!(status, 0, "{err}");
+    assert!(out.contains("owned"), "{out}");
+    let steers = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+    assert!(!out.contains(steers), "{out:?}");
+}
+
+#[test]
+fn programs_get_the_objects_with_their_kind_and_names_fit_other_commands() {
+    let folder = Folder::new();
+    let answer = || vec![(200, page(vec![item("a", "one")], ""), "")];
+    let server = api_server(&folder, answer());
+    let (_, out, _) = ask(&folder, &["list", "-o", "json"]);
+    server.join().unwrap();
+    let list: Value = serde_json::from_str(&out).unwrap();
+    let object = &list["items"][0];
+    assert_eq!(
+        (&list["kind"], &object["kind"]),
+        (&json!("List"), &json!("WorkloadAccess"))
+    );
+    assert_eq!(object["apiVersion"], "stint.dev/v1alpha1");
+    assert!(object["metadata"].get("managedFields").is_none());
+    let server = api_server(&folder, answer());
+    let (_, out, _) = ask(&folder, &["list", "-o", "name"]);
+    server.join().unwrap();
+    assert_eq!(out, "workloadaccess.stint.dev/a\n");
+    let server = api_server(&folder, answer());
+    let (_, out, _) = ask(&folder, &["list", "--no-headers"]);
+    server.join().unwrap();
+    assert!(out.starts_with("a  "), "{out}");
+    let server = api_server(&folder, answer());
+    let (status, out, err) = ask(&folder, &["list", "--active"]);
+    server.join().unwrap();
+    assert_eq!((status, out.as_str()), (0, ""));
+    assert_eq!(err, "No requests found in namespace 'payments'.\n");
+}
+
+#[rstest]
+#[case::rights(
+    failure(
+        403,
+        "workloadaccesses.stint.dev is forbidden: User \"bob\" cannot list resource \"workloadaccesses\" in API group \"stint.dev\" in the namespace \"payments\""
+    ),
+    "'bob' may not list workloadaccesses.stint.dev in namespace 'payments'; ask for the ClusterRole stint-view there"
+)]
+#[case::not_installed(
+    failure(404, "the server could not find the requested resource"),
+    "this cluster has no workloadaccesses.stint.dev: Stint is not installed in it, or in another version; check the context (--context)"
+)]
+#[case::credentials(
+    failure(401, "Unauthorized"),
+    "does not accept the credentials of the context; log in again"
+)]
+#[case::broken(
+    failure(500, "etcd is gone"),
+    "list workloadaccesses.stint.dev in namespace 'payments': the API server answers 500: etcd is gone"
+)]
+fn an_error_is_one_line_that_says_what_to_do(
+    #[case] answer: (u16, Value, &'static str),
+    #[case] text: &str,
+) {
+    let folder = Folder::new();
+    let server = api_server(&folder, vec![answer]);
+    let (status, out, err) = ask(&folder, &["list"]);
+    server.join().unwrap();
+    assert_eq!((status, out.as_str()), (2, ""));
+    assert!(err.contains(text), "{err}");
+    assert_eq!(err.lines().count(), 1, "{err}");
+}
+
+#[test]
+fn a_server_that_is_not_there_and_a_context_that_is_not_are_named() {
+    let folder = Folder::new();
+    drop(api_server(&folder, vec![]).join().unwrap());
+    let (status, _, err) = ask(&folder, &["list"]);
+    assert_eq!(status, 2);
+    assert!(
+        err.contains("cannot reach the API server http://127.0.0.1:"),
+        "{err}"
+    );
+    assert!(
+        err.contains("Connection refused") && err.contains("--context"),
+        "{err}"
+    );
+    let (status, _, err) = ask(&folder, &["list", "--context", "prod"]);
+    assert_eq!(status, 2);
+    assert_eq!(
+        err,
+        "kubectl-stint: the kubeconfig has no context 'prod'; it has c; choose one with --context\n"
+    );
+    let output = folder.run(&["list", "--kubeconfig", "nowhere"]);
+    assert_eq!(self::status(&output), 2);
+    assert!(
+        stderr(&output).contains("the kubeconfig nowhere cannot be read"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_request_that_is_not_there_is_named_and_a_name_leads_nowhere_else() {
+    let folder = Folder::new();
+    let missing = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "NotFound",
+                         "code": 404, "message": "workloadaccesses.stint.dev \"x\" not found"});
+    let server = api_server(&folder, vec![(404, missing, "")]);
+    let (status, _, err) = ask(&folder, &["explain", "x"]);
+    let asked = server.join().unwrap();
+    assert_eq!(status, 2);
+    assert!(
+        asked[0]
+            .starts_with("GET /apis/stint.dev/v1alpha1/namespaces/payments/workloadaccesses/x "),
+        "{}",
+        asked[0]
+    );
+    assert!(
+        err.contains("there is no workloadaccesses.stint.dev 'x' in namespace 'payments'"),
+        "{err}"
+    );
+    for name in ["../../x", "a/b", "..", "a?b", ""] {
+        let (status, _, err) = ask(&folder, &["explain", name]);
+        assert_eq!(status, 2, "{name}");
+        assert!(err.contains("is no name of a WorkloadAccess"), "{err}");
+    }
+}
+
+#[test]
+fn a_user_can_be_impersonated() {
+    let folder = Folder::new();
+    let server = api_server(&folder, vec![(200, page(vec![], ""), "")]);
+    let (status, _, _) = ask(&folder, &["list", "--as", "jane", "--as-group", "devs"]);
+    let asked = server.join().unwrap();
+    assert_eq!(status, 0);
+    let head = asked[0].to_ascii_lowercase();
+    assert!(
+        head.contains("impersonate-user: jane") && head.contains("impersonate-group: devs"),
+        "{head}"
+    );
+}
+
+#[rstest]
+fn each_command_helps_with_examples(#[values("list", "explain", "lint", "codes")] command: &str) {
+    let folder = Folder::new();
+    let output = folder.run(&[command, "--help"]);
+    assert_eq!(status(&output), 0);
+    let text = stdout(&output);
+    assert!(
+        text.contains("Examples:") && text.contains(&format!("kubectl stint {command}")),
+        "{text}"
+    );
+}
