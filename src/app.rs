@@ -89,23 +89,21 @@ fn print_crds() -> Result<(), Error> {
     Ok(())
 }
 
-async fn check(args: CheckArgs) -> Result<(), Error> {
+async fn connect(clock: &Arc<dyn Clock>) -> Result<Client, Error> {
     let config = Config::infer()
         .await
         .map_err(|e| Error::Config(Box::new(e)))?;
+    client::build(config, Arc::clone(clock)).map_err(|e| Error::Client(Box::new(e)))
+}
+
+async fn check(args: CheckArgs) -> Result<(), Error> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let client = client::build(config, clock).map_err(|e| Error::Client(Box::new(e)))?;
-    let mut failed = 0;
+    let checked = check::check(&connect(&clock).await?, &args.admin, &args.namespace).await;
     let mut out = std::io::stdout().lock();
-    for checked in check::check(&client, &args.admin, &args.namespace).await {
-        failed += usize::from(checked.wrong.is_some());
-        let line = match checked.wrong {
-            None => format!("ok      {}", checked.what),
-            Some(wrong) => format!("FAILED  {}: {wrong}", checked.what),
-        };
-        writeln!(out, "{line}").map_err(|e| Error::Print(e.to_string()))?;
+    for checked in &checked {
+        writeln!(out, "{checked}").map_err(|e| Error::Print(e.to_string()))?;
     }
-    match failed {
+    match checked.iter().filter(|c| c.wrong.is_some()).count() {
         0 => Ok(()),
         count => Err(Error::Check(count)),
     }
@@ -118,11 +116,7 @@ async fn operator(args: RunArgs) -> Result<(), Error> {
     };
     telemetry::init(format, &args.log_level).map_err(Error::LogLevel)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let config = Config::infer()
-        .await
-        .map_err(|e| Error::Config(Box::new(e)))?;
-    let client =
-        client::build(config, Arc::clone(&clock)).map_err(|e| Error::Client(Box::new(e)))?;
+    let client = connect(&clock).await?;
     let webhook = listen(args.webhook_listen).await?;
     let admin = listen(args.admin_listen).await?;
     let stop = CancellationToken::new();

@@ -26,6 +26,15 @@ pub struct Checked {
     pub wrong: Option<String>,
 }
 
+impl std::fmt::Display for Checked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.wrong {
+            None => write!(f, "ok      {}", self.what),
+            Some(wrong) => write!(f, "FAILED  {}: {wrong}", self.what),
+        }
+    }
+}
+
 /// Asks everything, one after the other. `admin` is `host:port`, `namespace` one in which a request may be created.
 pub async fn check(client: &Client, admin: &str, namespace: &str) -> Vec<Checked> {
     let mut all = Vec::new();
