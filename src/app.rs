@@ -81,12 +81,15 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
 }
 
 fn print_crds() -> Result<(), Error> {
-    let mut out = std::io::stdout().lock();
     for crd in custom_resource_definitions() {
         let yaml = serde_saphyr::to_string(&crd).map_err(|e| Error::Print(e.to_string()))?;
-        writeln!(out, "---\n{}", yaml.trim_end()).map_err(|e| Error::Print(e.to_string()))?;
+        print(format_args!("---\n{}", yaml.trim_end()))?;
     }
     Ok(())
+}
+
+fn print(line: impl std::fmt::Display) -> Result<(), Error> {
+    writeln!(std::io::stdout(), "{line}").map_err(|e| Error::Print(e.to_string()))
 }
 
 async fn connect(clock: &Arc<dyn Clock>) -> Result<Client, Error> {
@@ -97,16 +100,11 @@ async fn connect(clock: &Arc<dyn Clock>) -> Result<Client, Error> {
 }
 
 async fn check(args: CheckArgs) -> Result<(), Error> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let checked = check::check(&connect(&clock).await?, &args.admin, &args.namespace).await;
-    let mut out = std::io::stdout().lock();
-    for checked in &checked {
-        writeln!(out, "{checked}").map_err(|e| Error::Print(e.to_string()))?;
-    }
-    match checked.iter().filter(|c| c.wrong.is_some()).count() {
-        0 => Ok(()),
-        count => Err(Error::Check(count)),
-    }
+    let client = connect(&(Arc::new(SystemClock::default()) as Arc<dyn Clock>)).await?;
+    let checked = check::check(&client, &args.admin, &args.namespace).await;
+    checked.iter().try_for_each(print)?;
+    let failed = checked.iter().filter(|c| c.wrong.is_some()).count();
+    (failed == 0).then_some(()).ok_or(Error::Check(failed))
 }
 
 async fn operator(args: RunArgs) -> Result<(), Error> {
@@ -152,13 +150,11 @@ async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, Error> {
 async fn terminated() {
     use tokio::signal::unix::{SignalKind, signal};
     let wait = |kind| async move {
-        match signal(kind) {
-            Ok(mut signals) => {
-                signals.recv().await;
-            }
-            // Without a handler the signal ends the process by itself.
-            Err(_) => std::future::pending().await,
-        }
+        // Without a handler the signal ends the process by itself.
+        let Ok(mut signals) = signal(kind) else {
+            return std::future::pending().await;
+        };
+        signals.recv().await;
     };
     tokio::select! {
         () = wait(SignalKind::terminate()) => {}
@@ -195,10 +191,8 @@ pub fn start(operator: Operator, stop: CancellationToken) -> Result<Tasks, Error
     let metrics = Arc::new(Metrics::new());
     let readiness = Readiness::new();
     let liveness = Liveness::new();
-    let heart = liveness.heart("deadline-queue", HEARTBEAT);
     let resolver = Arc::new(Resolver::default());
-    let tls = resolver::server_config(Arc::clone(&resolver)).map_err(Error::Tls)?;
-    let tls = Arc::new(tls);
+    let tls = Arc::new(resolver::server_config(Arc::clone(&resolver)).map_err(Error::Tls)?);
     let core = core(
         &Granting {
             ceiling_role: &args.ceiling_role,
@@ -233,6 +227,7 @@ pub fn start(operator: Operator, stop: CancellationToken) -> Result<Tasks, Error
             "webhook server"
         }
     });
+    let heart = liveness.heart("deadline-queue", HEARTBEAT);
     let shown = Admin {
         readiness,
         liveness,
