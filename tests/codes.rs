@@ -36,6 +36,7 @@ fn admission() -> Admission {
             namespace: "stint-system",
             cluster_grants: false,
             until_kinds: &[],
+            election: None,
         },
         &client,
         &clock,

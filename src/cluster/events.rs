@@ -2,6 +2,7 @@
 
 use crate::api::names::MANAGER;
 use crate::domain::request::Access;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::core::Resource;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -27,8 +28,23 @@ impl Events {
         }
     }
 
-    /// Publishes one Event. An Event that cannot be published is logged, never an error: access does not hang on it.
+    /// Publishes one Event about a request.
     pub async fn publish(&self, object: &Access, warning: bool, reason: &str, note: &str) {
+        let about = match object {
+            Access::Namespaced(object) => object.object_ref(&()),
+            Access::Cluster(object) => object.object_ref(&()),
+        };
+        self.publish_about(&about, warning, reason, note).await;
+    }
+
+    /// Publishes one Event. An Event that cannot be published is logged, never an error: access does not hang on it.
+    pub async fn publish_about(
+        &self,
+        about: &ObjectReference,
+        warning: bool,
+        reason: &str,
+        note: &str,
+    ) {
         let event = Event {
             type_: if warning {
                 EventType::Warning
@@ -40,11 +56,7 @@ impl Events {
             action: "Reconcile".to_owned(),
             secondary: None,
         };
-        let about = match object {
-            Access::Namespaced(object) => object.object_ref(&()),
-            Access::Cluster(object) => object.object_ref(&()),
-        };
-        if let Err(error) = self.recorder.publish(&event, &about).await {
+        if let Err(error) = self.recorder.publish(&event, about).await {
             tracing::warn!(%error, reason, "event not published");
         }
     }

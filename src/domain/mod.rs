@@ -17,6 +17,7 @@ pub mod facts;
 pub mod grant;
 pub mod hygiene;
 pub mod judge;
+pub mod lease;
 pub mod lifetime;
 pub mod oversight;
 pub mod patterns;

@@ -38,6 +38,7 @@ pub struct Metrics {
     break_glass: Family<OneLabel, Counter>,
     drifts: Family<OneLabel, Counter>,
     certificate_not_after: Gauge,
+    leader: Gauge,
     watch_restarts: Family<OneLabel, Counter>,
 }
 
@@ -65,6 +66,7 @@ impl Metrics {
             break_glass: Family::default(),
             drifts: Family::default(),
             certificate_not_after: Gauge::default(),
+            leader: Gauge::default(),
             watch_restarts: Family::default(),
         };
         metrics.register_counters();
@@ -153,6 +155,11 @@ impl Metrics {
             "Grants whose end has passed and whose binding is still there",
             self.overdue_grants.clone(),
         );
+        registry.register(
+            "leader",
+            "1 in the replica that decides about requests, 0 in the others",
+            self.leader.clone(),
+        );
     }
 
     /// `stint_reconciles_total{result}` and `stint_reconcile_seconds`: one pass over one object.
@@ -216,6 +223,11 @@ impl Metrics {
         self.certificate_not_after.set(not_after.as_second());
     }
 
+    /// `stint_leader`: whether this replica decides about requests.
+    pub fn set_leader(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
+    }
+
     /// `stint_watch_restarts_total{kind}`: a watch of this kind was interrupted and lists again.
     pub fn watch_restarted(&self, kind: &'static str) {
         self.watch_restarts.get_or_create(&[("kind", kind)]).inc();
@@ -254,6 +266,7 @@ mod tests {
         metrics.drifted("Role");
         metrics.set_overdue(2);
         metrics.set_certificate_not_after(Timestamp::from_second(1_800_000_000).unwrap());
+        metrics.set_leader(true);
         metrics.watch_restarted("RoleBinding");
         let text = metrics.encode().unwrap();
         for line in [
@@ -270,6 +283,7 @@ mod tests {
             "stint_drifts_total{kind=\"Role\"} 1",
             "stint_overdue_grants 2",
             "stint_certificate_not_after_seconds 1800000000",
+            "stint_leader 1",
             "stint_watch_restarts_total{kind=\"RoleBinding\"} 1",
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\nis not in\n{text}");
