@@ -11,6 +11,7 @@ pub mod dice;
 pub mod fake_api;
 pub mod operator;
 pub mod plugin;
+pub mod replicas;
 pub mod requests;
 pub mod team;
 pub mod world;
