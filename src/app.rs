@@ -10,6 +10,7 @@ use crate::app::keeper::Keeper;
 use crate::clock::{Clock, SystemClock};
 use crate::cluster::certificate::Certificates;
 use crate::cluster::client;
+use crate::cluster::events::Events;
 use crate::cluster::lease::{Election, identity};
 use crate::config::{Cli, Command, LogFormat, RunArgs};
 use crate::domain::completion::Kind;
@@ -221,6 +222,7 @@ pub fn start(operator: Operator, shutdown: &Shutdown) -> Result<Tasks, Error> {
     let mut tasks = Tasks::new();
     let keeper = Keeper {
         certificates: Certificates::new(client.clone(), &args, resolver, Arc::clone(&metrics)),
+        events: Events::new(client.clone()),
         client,
         args,
         clock: Arc::clone(&clock),

@@ -32,6 +32,17 @@ pub enum LogFormat {
     Text,
 }
 
+/// Who makes the webhook's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CertificateMode {
+    /// The operator makes and rotates it, with an authority of its own.
+    Operator,
+    /// cert-manager makes it, and its CA injector publishes the authority.
+    CertManager,
+    /// Somebody puts it into a Secret; the operator publishes the authority.
+    Secret,
+}
+
 /// A kind of object, as a flag names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UntilKind {
@@ -102,7 +113,7 @@ pub struct RunArgs {
     #[arg(long, env = "STINT_ADMIN_LISTEN", default_value = "0.0.0.0:8080")]
     pub admin_listen: SocketAddr,
 
-    /// Name of the Mutating- and ValidatingWebhookConfiguration whose caBundle the operator publishes
+    /// Name of the Mutating- and ValidatingWebhookConfiguration which the operator watches over, and whose caBundle it publishes unless cert-manager does
     #[arg(long, env = "STINT_WEBHOOK_CONFIGURATION", default_value = "stint")]
     pub webhook_configuration: String,
 
@@ -115,7 +126,17 @@ pub struct RunArgs {
     )]
     pub webhook_names: Vec<String>,
 
-    /// Secret for the webhook's certificate; made when it does not exist
+    /// Who makes the webhook's certificate: the operator; cert-manager, whose CA injector also publishes the authority; or somebody
+    /// who puts it into a Secret
+    #[arg(
+        long,
+        env = "STINT_CERTIFICATE_MODE",
+        value_enum,
+        default_value = "operator"
+    )]
+    pub certificate_mode: CertificateMode,
+
+    /// Secret with the webhook's certificate; the operator makes it in its mode, and only reads it in the others
     #[arg(
         long,
         env = "STINT_CERTIFICATE_SECRET",

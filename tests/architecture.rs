@@ -189,6 +189,7 @@ fn only_apply_writes_roles_bindings_and_jobs() {
         "status.rs",
         "keys.rs",
         "certificate.rs",
+        "webhook_configurations.rs",
         "authz.rs",
         "lease.rs",
     ];

@@ -16,6 +16,7 @@ pub mod fence;
 pub mod keys;
 pub mod lease;
 mod made;
+pub mod own_watches;
 mod rbac_watches;
 mod reference_watches;
 mod references;
@@ -23,6 +24,7 @@ pub mod standing;
 pub mod status;
 pub mod stores;
 pub mod watches;
+pub mod webhook_configurations;
 mod wide;
 
 use std::time::Duration;
