@@ -1,46 +1,43 @@
 //! The composition root: the only file that knows every module, and the only one that spawns tasks.
 
+mod core;
+mod keeper;
+
+pub use core::{Core, Granting, core};
+
 use crate::api::custom_resource_definitions;
+use crate::app::keeper::Keeper;
 use crate::clock::{Clock, SystemClock};
 use crate::cluster::certificate::Certificates;
-use crate::cluster::events::{Events, Seen};
-use crate::cluster::facts::FactReader;
-use crate::cluster::stores::{Change, Listener, Stores};
-use crate::cluster::{check, client, keys, watches};
+use crate::cluster::events::Events;
+use crate::cluster::lease::{Election, identity};
+use crate::cluster::{check, client};
 use crate::config::{CheckArgs, Cli, Command, LogFormat, RunArgs};
-use crate::controller::expiry::Expiry;
-use crate::controller::proof::Proofs;
-use crate::controller::reconcile::Context;
-use crate::controller::seats::Seats;
-use crate::controller::switched::Switched;
-use crate::controller::{Controller, guard, policies};
 use crate::domain::completion::Kind;
 use crate::domain::guard::{Exempt, Guarding, Mode};
-use crate::domain::receipt::Keys;
+use crate::domain::lease::BadTerms;
 use crate::ops::admin::{self, Admin};
 use crate::ops::metrics::Metrics;
-use crate::ops::readiness::{Gate, Heart, Liveness, Readiness};
+use crate::ops::readiness::{Liveness, Readiness};
 use crate::ops::telemetry::{self, Format, TelemetryError};
 use crate::tls::resolver::{self, Resolver};
-use crate::webhook::admission::Admission;
-use crate::webhook::rbac::Guard;
 use crate::webhook::server::{self, Limits};
 use kube::{Client, Config};
 use std::future::Future;
 use std::io::Write;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, channel, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Pause between two looks at the certificate and the receipt keys.
-const KEEP_UP: Duration = Duration::from_secs(60);
 /// Longest silence of the deadline queue, which wakes at least every 30 s, before the process counts as stuck.
 const HEARTBEAT: Duration = Duration::from_secs(120);
-/// Pause between two tries while something is missing at the start.
-const TRY_AGAIN: Duration = Duration::from_millis(500);
+/// Tasks that finish what they have begun.
+const DRAINED: [&str; 3] = [WEBHOOK, CONTROLLER, LEASE];
+const WEBHOOK: &str = "webhook server";
+const CONTROLLER: &str = "controller";
+const LEASE: &str = "lease";
 
 /// Why the process ends with an error.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +57,12 @@ pub enum Error {
     /// TLS could not be set up.
     #[error("TLS: {0}")]
     Tls(#[source] rustls::Error),
+    /// The times of the leader election contradict each other.
+    #[error("--leader-elect-…: {0}")]
+    LeaderElection(#[from] BadTerms),
+    /// The system has no random bytes for the name of this process.
+    #[error("no random bytes for the identity of this replica")]
+    Identity,
     /// Something could not be printed.
     #[error("cannot print: {0}")]
     Print(String),
@@ -100,11 +103,13 @@ async fn connect(clock: &Arc<dyn Clock>) -> Result<Client, Error> {
 }
 
 async fn check(args: CheckArgs) -> Result<(), Error> {
-    let client = connect(&(Arc::new(SystemClock::default()) as Arc<dyn Clock>)).await?;
-    let checked = check::check(&client, &args.admin, &args.namespace).await;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let checked = check::check(&connect(&clock).await?, &args.admin, &args.namespace).await;
     checked.iter().try_for_each(print)?;
-    let failed = checked.iter().filter(|c| c.wrong.is_some()).count();
-    (failed == 0).then_some(()).ok_or(Error::Check(failed))
+    match checked.iter().filter(|c| c.wrong.is_some()).count() {
+        0 => Ok(()),
+        count => Err(Error::Check(count)),
+    }
 }
 
 async fn operator(args: RunArgs) -> Result<(), Error> {
@@ -117,7 +122,7 @@ async fn operator(args: RunArgs) -> Result<(), Error> {
     let client = connect(&clock).await?;
     let webhook = listen(args.webhook_listen).await?;
     let admin = listen(args.admin_listen).await?;
-    let stop = CancellationToken::new();
+    let shutdown = Shutdown::default();
     let mut tasks = start(
         Operator {
             args,
@@ -126,18 +131,42 @@ async fn operator(args: RunArgs) -> Result<(), Error> {
             webhook,
             admin,
         },
-        stop.clone(),
+        &shutdown,
     )?;
     tokio::select! {
         () = terminated() => tracing::info!("stopping"),
         Some(ended) = tasks.join_next() => {
-            stop.cancel();
+            shutdown.now();
             return Err(Error::Stopped(ended.unwrap_or("a task that panicked")));
         }
     }
-    stop.cancel();
+    shutdown.drain.cancel();
+    let mut draining: Vec<&str> = DRAINED.to_vec();
+    while !draining.is_empty()
+        && let Some(ended) = tasks.join_next().await
+    {
+        let ended = ended.unwrap_or_default();
+        draining.retain(|task| *task != ended);
+    }
+    shutdown.now();
     while tasks.join_next().await.is_some() {}
     Ok(())
+}
+
+/// How a process ends: first nothing new is begun, then nothing goes on.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown {
+    /// Take no more reviews and no more decisions, finish those under way, and give the lease back. What is due still ends.
+    pub drain: CancellationToken,
+    /// Stop everything.
+    pub stop: CancellationToken,
+}
+
+impl Shutdown {
+    fn now(&self) {
+        self.drain.cancel();
+        self.stop.cancel();
+    }
 }
 
 async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, Error> {
@@ -150,11 +179,13 @@ async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, Error> {
 async fn terminated() {
     use tokio::signal::unix::{SignalKind, signal};
     let wait = |kind| async move {
-        // Without a handler the signal ends the process by itself.
-        let Ok(mut signals) = signal(kind) else {
-            return std::future::pending().await;
-        };
-        signals.recv().await;
+        match signal(kind) {
+            Ok(mut signals) => {
+                signals.recv().await;
+            }
+            // Without a handler the signal ends the process by itself.
+            Err(_) => std::future::pending().await,
+        }
     };
     tokio::select! {
         () = wait(SignalKind::terminate()) => {}
@@ -180,7 +211,7 @@ pub struct Operator {
 pub type Tasks = JoinSet<&'static str>;
 
 /// Starts every task of the operator. It is ready when its admin endpoint says so.
-pub fn start(operator: Operator, stop: CancellationToken) -> Result<Tasks, Error> {
+pub fn start(operator: Operator, shutdown: &Shutdown) -> Result<Tasks, Error> {
     let Operator {
         args,
         client,
@@ -191,8 +222,11 @@ pub fn start(operator: Operator, stop: CancellationToken) -> Result<Tasks, Error
     let metrics = Arc::new(Metrics::new());
     let readiness = Readiness::new();
     let liveness = Liveness::new();
+    let heart = liveness.heart("deadline-queue", HEARTBEAT);
     let resolver = Arc::new(Resolver::default());
-    let tls = Arc::new(resolver::server_config(Arc::clone(&resolver)).map_err(Error::Tls)?);
+    let tls = resolver::server_config(Arc::clone(&resolver)).map_err(Error::Tls)?;
+    let tls = Arc::new(tls);
+    let election = election(&args)?;
     let core = core(
         &Granting {
             ceiling_role: &args.ceiling_role,
@@ -200,6 +234,7 @@ pub fn start(operator: Operator, stop: CancellationToken) -> Result<Tasks, Error
             cluster_grants: args.cluster_grants,
             until_kinds: &until_kinds(&args),
             guard: &guarding(&args),
+            election: election.as_ref(),
         },
         &client,
         &clock,
@@ -209,6 +244,7 @@ pub fn start(operator: Operator, stop: CancellationToken) -> Result<Tasks, Error
     let mut tasks = Tasks::new();
     let keeper = Keeper {
         certificates: Certificates::new(client.clone(), &args, resolver, Arc::clone(&metrics)),
+        events: Events::new(client.clone()),
         client,
         args,
         clock: Arc::clone(&clock),
@@ -218,16 +254,23 @@ pub fn start(operator: Operator, stop: CancellationToken) -> Result<Tasks, Error
         readiness.gate("certificate"),
         readiness.gate("receipt-keys"),
     );
-    until_stopped(&mut tasks, &stop, "secrets", keeper.run(gates));
+    let stop = &shutdown.stop;
+    until_stopped(&mut tasks, stop, "secrets", keeper.run(gates));
     let admission = Arc::new(core.admission());
     tasks.spawn({
-        let stop = stop.clone();
+        let drain = shutdown.drain.clone();
+        let serving = readiness.gate("stopping");
+        serving.open();
         async move {
-            server::serve(webhook, tls, admission, Limits::default(), stop).await;
-            "webhook server"
+            let told = async {
+                drain.cancelled().await;
+                serving.close();
+            };
+            let served = server::serve(webhook, tls, admission, Limits::default(), drain.clone());
+            tokio::join!(told, served);
+            WEBHOOK
         }
     });
-    let heart = liveness.heart("deadline-queue", HEARTBEAT);
     let shown = Admin {
         readiness,
         liveness,
@@ -240,38 +283,23 @@ pub fn start(operator: Operator, stop: CancellationToken) -> Result<Tasks, Error
             "admin server"
         }
     });
-    core.spawn(&mut tasks, &stop, heart);
+    core.spawn(&mut tasks, shutdown, heart);
     Ok(tasks)
 }
 
-/// The part of an operator that needs no sockets: stores, controller, deadline queue and admission.
-pub struct Core {
-    /// Receipt keys, shared with whoever loads them.
-    pub keys: Arc<RwLock<Option<Keys>>>,
-    context: Arc<Context>,
-    expiry: Arc<Expiry>,
-    stores: Arc<Stores>,
-    watches: Vec<watches::Watch>,
-    changes: UnboundedReceiver<Change>,
-    guarding: Guarding,
-    seen: (Sender<Seen>, Receiver<Seen>),
-    readiness: Readiness,
-    swept: Gate,
-}
-
-/// What the core is told about granting.
-#[derive(Clone, Copy, Debug)]
-pub struct Granting<'a> {
-    /// ClusterRole that says what may be granted at most.
-    pub ceiling_role: &'a str,
-    /// Namespace of the operator.
-    pub namespace: &'a str,
-    /// Whether rights in the whole cluster are granted.
-    pub cluster_grants: bool,
-    /// Kinds of objects whose end can be the end of a grant.
-    pub until_kinds: &'a [Kind],
-    /// How the guard on plain RBAC is set.
-    pub guard: &'a Guarding,
+/// The election that the settings ask for.
+fn election(args: &RunArgs) -> Result<Option<Election>, Error> {
+    if !args.leader_election.leader_elect {
+        return Ok(None);
+    }
+    // In a container it is the name of the pod.
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "stint".to_owned());
+    Ok(Some(Election {
+        namespace: args.namespace.clone(),
+        name: args.leader_election.resource_name.clone(),
+        identity: identity(&host).ok_or(Error::Identity)?,
+        terms: args.leader_election.terms().check()?,
+    }))
 }
 
 fn guarding(args: &RunArgs) -> Guarding {
@@ -299,146 +327,6 @@ fn until_kinds(args: &RunArgs) -> Vec<Kind> {
     kinds.collect()
 }
 
-/// Puts the core together; nothing runs yet.
-pub fn core(
-    granting: &Granting<'_>,
-    client: &Client,
-    clock: &Arc<dyn Clock>,
-    metrics: &Arc<Metrics>,
-    readiness: &Readiness,
-) -> Core {
-    let (tell, changes) = unbounded_channel();
-    let switched = Arc::new(Switched::default());
-    let expiry = Arc::new(Expiry::new(
-        client.clone(),
-        Arc::clone(clock),
-        Arc::clone(&switched),
-        Arc::clone(metrics),
-    ));
-    let queue = Arc::clone(&expiry);
-    let listener: Listener = Arc::new(move |change| {
-        // At once: the controller waits for keys and for every watch, and no deadline may wait for these.
-        queue.hear(&change);
-        // A closed channel means that the process is stopping.
-        drop(tell.send(change));
-    });
-    let gate = |kind| -> Box<dyn FnOnce() + Send> {
-        let gate = readiness.gate(kind);
-        Box::new(move || gate.open())
-    };
-    let (stores, watches) = watches::start(
-        client,
-        granting.ceiling_role,
-        granting.until_kinds,
-        &listener,
-        gate,
-        metrics,
-    );
-    let keys = Arc::new(RwLock::new(None));
-    let context = Context {
-        client: client.clone(),
-        clock: Arc::clone(clock),
-        facts: FactReader::new(
-            client.clone(),
-            Arc::clone(&stores),
-            Arc::clone(&keys),
-            granting.namespace.to_owned(),
-            granting.until_kinds.to_vec(),
-        ),
-        cluster_grants: granting.cluster_grants,
-        keys: Arc::clone(&keys),
-        seats: Arc::new(Seats::default()),
-        switched,
-        proofs: Proofs::default(),
-        events: Events::new(client.clone()),
-        metrics: Arc::clone(metrics),
-    };
-    Core {
-        keys,
-        context: Arc::new(context),
-        expiry,
-        stores,
-        watches,
-        changes,
-        guarding: granting.guard.clone(),
-        seen: channel(guard::WAITING),
-        swept: readiness.gate("first-sweep"),
-        readiness: readiness.clone(),
-    }
-}
-
-impl Core {
-    /// The webhook's handler.
-    pub fn admission(&self) -> Admission {
-        Admission {
-            facts: self.context.facts.clone(),
-            cluster_grants: self.context.cluster_grants,
-            keys: Arc::clone(&self.keys),
-            clock: Arc::clone(&self.context.clock),
-            metrics: Arc::clone(&self.context.metrics),
-            guard: Guard {
-                settings: self.guarding.clone(),
-                readiness: self.readiness.clone(),
-                seen: self.seen.0.clone(),
-            },
-        }
-    }
-
-    /// Spawns watches, deadline queue and controller. The controller begins when stores and keys are there.
-    pub fn spawn(self, tasks: &mut Tasks, stop: &CancellationToken, heart: Heart) {
-        let Self {
-            context,
-            expiry,
-            stores,
-            watches,
-            changes,
-            readiness,
-            swept,
-            seen: (_, seen),
-            ..
-        } = self;
-        for watch in watches {
-            until_stopped(tasks, stop, "watch", watch);
-        }
-        let worker = Arc::clone(&expiry);
-        until_stopped(tasks, stop, "deadline queue", async move {
-            worker.run(|| heart.beat()).await;
-        });
-        let told = guard::tell(context.events.clone(), seen);
-        until_stopped(tasks, stop, "guard events", async {
-            told.await;
-            // Nobody asks for admission any more.
-            std::future::pending().await
-        });
-        let (reporter, read) = unbounded_channel();
-        let reports = policies::report(context.client.clone(), Arc::clone(&context.clock), read);
-        until_stopped(tasks, stop, "policy status", reports);
-        let stop = stop.clone();
-        tasks.spawn(async move {
-            let controller = Controller::new(stores, expiry, context, reporter);
-            tokio::select! {
-                () = wait_for(&readiness, &["first-sweep", "certificate"]) => {}
-                () = stop.cancelled() => return "controller",
-            }
-            controller.first_sweep().await;
-            swept.open();
-            controller.run(changes, stop).await;
-            "controller"
-        });
-    }
-}
-
-/// Waits until nothing but `except` is pending.
-async fn wait_for(readiness: &Readiness, except: &[&str]) {
-    while readiness
-        .pending()
-        .iter()
-        .any(|gate| !except.contains(gate))
-    {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
 fn until_stopped(
     tasks: &mut Tasks,
     stop: &CancellationToken,
@@ -453,47 +341,4 @@ fn until_stopped(
         }
         name
     });
-}
-
-/// Keeps the certificate and the receipt keys present and fresh.
-struct Keeper {
-    certificates: Certificates,
-    client: Client,
-    args: RunArgs,
-    clock: Arc<dyn Clock>,
-    keys: Arc<RwLock<Option<Keys>>>,
-}
-
-impl Keeper {
-    /// Opens the gates at the first success of each; then looks once a minute, since the clock that counts is the
-    /// wall clock.
-    async fn run(self, (certificate, receipt_keys): (Gate, Gate)) {
-        let mut gates = [Some(certificate), Some(receipt_keys)];
-        loop {
-            let now = self.clock.now();
-            if let Err(error) = self.certificates.keep(now).await {
-                tracing::error!(%error, "certificate not ready");
-            } else if let Some(gate) = gates[0].take() {
-                gate.open();
-            }
-            match keys::load(
-                &self.client,
-                &self.args.namespace,
-                &self.args.receipt_secret,
-                now,
-            )
-            .await
-            {
-                Ok(keys) => {
-                    *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Some(keys);
-                    if let Some(gate) = gates[1].take() {
-                        gate.open();
-                    }
-                }
-                Err(error) => tracing::error!(%error, "receipt keys not ready"),
-            }
-            let ready = gates.iter().all(Option::is_none);
-            tokio::time::sleep(if ready { KEEP_UP } else { TRY_AGAIN }).await;
-        }
-    }
 }

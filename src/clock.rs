@@ -2,11 +2,15 @@
 
 use jiff::{SignedDuration, Timestamp};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// A source of the present instant.
 pub trait Clock: Send + Sync + 'static {
     /// Now, by the API server's clock as far as it is known.
     fn now(&self) -> Timestamp;
+
+    /// Time since some fixed moment. It never steps, and where the system can tell, it also passes while the machine sleeps.
+    fn monotonic(&self) -> Duration;
 
     /// Takes note of a response: sent and received by the local clock, dated by the server.
     fn observe(&self, _sent: Timestamp, _received: Timestamp, _date: Timestamp) {}
@@ -90,6 +94,10 @@ impl Clock for SystemClock {
         local.saturating_add(self.offset()).unwrap_or(local)
     }
 
+    fn monotonic(&self) -> Duration {
+        since_boot()
+    }
+
     fn observe(&self, sent: Timestamp, received: Timestamp, date: Timestamp) {
         let new = Bounds::of(sent, received, date);
         let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
@@ -99,6 +107,22 @@ impl Clock for SystemClock {
     fn local(&self) -> Timestamp {
         Timestamp::now()
     }
+}
+
+/// CLOCK_BOOTTIME, which counts suspended time; `std::time::Instant` is CLOCK_MONOTONIC, which does not.
+#[cfg(target_os = "linux")]
+fn since_boot() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    // Neither is ever negative, and the nanoseconds are less than a second.
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn since_boot() -> Duration {
+    static START: std::sync::LazyLock<std::time::Instant> =
+        std::sync::LazyLock::new(std::time::Instant::now);
+    START.elapsed()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Settings from flags and environment, checked before anything starts.
 
+use crate::domain::lease::Terms;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -43,6 +44,17 @@ pub enum LogFormat {
     Json,
     /// For people.
     Text,
+}
+
+/// Who makes the webhook's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CertificateMode {
+    /// The operator makes and rotates it, with an authority of its own.
+    Operator,
+    /// cert-manager makes it, and its CA injector publishes the authority.
+    CertManager,
+    /// Somebody puts it into a Secret; the operator publishes the authority.
+    Secret,
 }
 
 /// A kind of object, as a flag names it.
@@ -115,7 +127,7 @@ pub struct RunArgs {
     #[arg(long, env = "STINT_ADMIN_LISTEN", default_value = "0.0.0.0:8080")]
     pub admin_listen: SocketAddr,
 
-    /// Name of the Mutating- and ValidatingWebhookConfiguration whose caBundle the operator publishes
+    /// Name of the Mutating- and ValidatingWebhookConfiguration which the operator watches over, and whose caBundle it publishes unless cert-manager does
     #[arg(long, env = "STINT_WEBHOOK_CONFIGURATION", default_value = "stint")]
     pub webhook_configuration: String,
 
@@ -128,7 +140,17 @@ pub struct RunArgs {
     )]
     pub webhook_names: Vec<String>,
 
-    /// Secret for the webhook's certificate; made when it does not exist
+    /// Who makes the webhook's certificate: the operator; cert-manager, whose CA injector also publishes the authority; or somebody
+    /// who puts it into a Secret
+    #[arg(
+        long,
+        env = "STINT_CERTIFICATE_MODE",
+        value_enum,
+        default_value = "operator"
+    )]
+    pub certificate_mode: CertificateMode,
+
+    /// Secret with the webhook's certificate; the operator makes it in its mode, and only reads it in the others
     #[arg(
         long,
         env = "STINT_CERTIFICATE_SECRET",
@@ -189,6 +211,10 @@ pub struct RunArgs {
     )]
     pub guard_exempt_users: Vec<String>,
 
+    /// Leader election
+    #[command(flatten)]
+    pub leader_election: LeaderElectionArgs,
+
     /// How logs are written
     #[arg(long, env = "STINT_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
@@ -196,6 +222,66 @@ pub struct RunArgs {
     /// What is logged: error, warn, info, debug, trace, or a tracing filter such as `info,stint=debug`
     #[arg(long, env = "STINT_LOG_LEVEL", default_value = "info")]
     pub log_level: String,
+}
+
+/// Which of several replicas decides about requests. All serve the webhook and end what is due.
+#[derive(Clone, Debug, Args)]
+pub struct LeaderElectionArgs {
+    /// Decide about requests only while holding a Lease. Without it, two operators at the same time both decide
+    #[arg(
+        long,
+        env = "STINT_LEADER_ELECT",
+        default_value_t = true,
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub leader_elect: bool,
+
+    /// Name of the Lease, in the operator's namespace
+    #[arg(
+        long = "leader-elect-resource-name",
+        env = "STINT_LEADER_ELECT_RESOURCE_NAME",
+        default_value = "stint"
+    )]
+    pub resource_name: String,
+
+    /// Time without renewal after which another replica may take the Lease; whole seconds
+    #[arg(
+        long = "leader-elect-lease-duration",
+        env = "STINT_LEADER_ELECT_LEASE_DURATION",
+        default_value = "15s"
+    )]
+    pub lease_duration: kube::core::Duration,
+
+    /// Time without renewal after which the leader stops deciding; shorter than the lease duration
+    #[arg(
+        long = "leader-elect-renew-deadline",
+        env = "STINT_LEADER_ELECT_RENEW_DEADLINE",
+        default_value = "10s"
+    )]
+    pub renew_deadline: kube::core::Duration,
+
+    /// Pause between two looks at the Lease
+    #[arg(
+        long = "leader-elect-retry-period",
+        env = "STINT_LEADER_ELECT_RETRY_PERIOD",
+        default_value = "2s"
+    )]
+    pub retry_period: kube::core::Duration,
+}
+
+impl LeaderElectionArgs {
+    /// The terms of the Lease, not checked yet.
+    pub fn terms(&self) -> Terms {
+        let time = |d: &kube::core::Duration| std::time::Duration::from(*d);
+        Terms {
+            lease_duration: time(&self.lease_duration),
+            renew_deadline: time(&self.renew_deadline),
+            retry_period: time(&self.retry_period),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("api", &["api"]),
     ("domain", &["api", "domain"]),
     ("clock", &["clock", "domain"]),
-    ("config", &["config"]),
+    ("config", &["config", "domain"]),
     ("ops", &["api", "domain", "ops"]),
     ("tls", &["api", "domain", "tls"]),
     (
@@ -189,9 +189,11 @@ fn only_apply_writes_roles_bindings_and_jobs() {
         "status.rs",
         "keys.rs",
         "certificate.rs",
+        "webhook_configurations.rs",
         "authz.rs",
         // A dry run.
         "check.rs",
+        "lease.rs",
     ];
     for path in sources() {
         let name = path.file_name().unwrap().to_str().unwrap();

@@ -139,6 +139,10 @@ fn the_default_render_is_what_was_reviewed() {
     "podDisruptionBudget: {enabled: true, maxUnavailable: ''}",
     "set one of"
 )]
+#[case::a_drain_without_end(
+    "replicas: 1\npodDisruptionBudget: {enabled: true, minAvailable: 1, maxUnavailable: ''}",
+    "for good"
+)]
 #[case::both_monitors(
     "metrics: {serviceMonitor: {enabled: true, renderMode: alwaysRender}, podMonitor: {enabled: true, renderMode: alwaysRender}}",
     "enable one of"

@@ -38,6 +38,7 @@ fn admission() -> Admission {
             cluster_grants: false,
             until_kinds: &[],
             guard: &audit(),
+            election: None,
         },
         &client,
         &clock,

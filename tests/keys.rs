@@ -22,7 +22,11 @@ fn cluster() -> FakeApi {
 }
 
 async fn load(api: &FakeApi, days: i64) -> Keys {
-    let now = start() + SignedDuration::from_hours(24 * days);
+    load_at(api, days, 0).await
+}
+
+async fn load_at(api: &FakeApi, days: i64, minutes: i64) -> Keys {
+    let now = start() + SignedDuration::from_hours(24 * days) + SignedDuration::from_mins(minutes);
     keys::load(&api.client(), NAMESPACE, SECRET, now)
         .await
         .unwrap()
@@ -58,12 +62,37 @@ async fn the_first_start_makes_them_and_the_next_reads_the_same() {
 async fn after_90_days_new_receipts_have_a_new_key_and_old_ones_still_count() {
     let api = cluster();
     let old = receipt(&load(&api, 0).await);
-    let rotated = load(&api, 91).await;
+    assert_eq!(receipt(&load(&api, 91).await), old, "only announced");
+    let rotated = load_at(&api, 91, 11).await;
     assert_ne!(receipt(&rotated), old);
     assert!(rotated.verify(&old).is_ok());
-    let again = load(&api, 182).await;
+    load(&api, 183).await;
+    let again = load_at(&api, 183, 11).await;
     assert_eq!(again.verify(&old), Err(ReceiptError::Forged));
     assert!(again.verify(&receipt(&rotated)).is_ok());
+}
+
+/// Each looks once a minute, at another second; in between the other may sign already.
+#[tokio::test(start_paused = true)]
+async fn two_replicas_accept_what_the_other_signs_at_any_time_of_a_rotation() {
+    let api = cluster();
+    let mut replicas = [load(&api, 0).await, load(&api, 0).await];
+    let mut signed: Vec<String> = Vec::new();
+    for minute in 0..30 {
+        for number in [0, 1] {
+            replicas[number] = load_at(&api, 91, minute).await;
+            let receipts = [receipt(&replicas[0]), receipt(&replicas[1])];
+            for receipt in &receipts {
+                let accepted = replicas.iter().all(|keys| keys.verify(receipt).is_ok());
+                assert!(accepted, "minute {minute}");
+            }
+            signed.extend(receipts);
+        }
+    }
+    signed.dedup();
+    signed.sort_unstable();
+    signed.dedup();
+    assert_eq!(signed.len(), 2, "rotated once");
 }
 
 #[tokio::test(start_paused = true)]

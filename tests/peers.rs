@@ -475,9 +475,8 @@ fn one_place() -> World {
     world
 }
 
-/// Two operators at once are no supported way to run Stint: the chart runs one replica and replaces it with `Recreate`. Places
-/// are counted in the memory of one process, so each of two can give the last one away in the same instant. Each then sees
-/// the grant of the other, and both grants end: too few rather than too many.
+/// Two operators that both decide, as without an election. Places are counted in the memory of one process, so each of two can
+/// give the last one away in the same instant. Each then sees the grant of the other, and both grants end: too few rather than too many.
 #[tokio::test(start_paused = true)]
 async fn what_two_operators_gave_at_once_beyond_the_limit_ends_at_once() {
     let world = one_place();

@@ -31,8 +31,13 @@ pub async fn grant(
         let job_uid = job.as_ref().and_then(ResourceExt::uid);
         match step {
             Step::CreateJob(wanted) => job = Some(create(&writer.jobs, &*wanted).await?),
-            Step::SetDeadline { uid, seconds } => writer.set_deadline(&uid, seconds).await?,
-            Step::RestoreJob { uid, patch } => writer.restore_job(&uid, *patch).await?,
+            Step::SetDeadline { uid, seconds } => {
+                let patch = serde_json::json!({"spec": {"activeDeadlineSeconds": seconds}});
+                job = Some(writer.change_job(&uid, job, patch).await?);
+            }
+            Step::RestoreJob { uid, patch } => {
+                job = Some(writer.change_job(&uid, job, *patch).await?);
+            }
             Step::CreateRole => {
                 let wanted = desired::role(approved, writer.owner(job_uid)?.as_deref());
                 writer.rbac.create_role(wanted).await?;
@@ -160,21 +165,21 @@ impl Writer {
         }
     }
 
-    async fn set_deadline(&self, uid: &str, seconds: i64) -> Result<(), ApiError> {
-        let patch = serde_json::json!({"spec": {"activeDeadlineSeconds": seconds}});
-        self.restore_job(uid, patch).await
-    }
-
-    /// Whatever is written into a Job also says that it is idle and counts down: somebody may have changed that since it was
-    /// read, and then the admission policy would refuse the write.
-    async fn restore_job(&self, uid: &str, mut patch: serde_json::Value) -> Result<(), ApiError> {
+    /// Changes the Job if it is still as it was read: who was held up takes back nothing that was written meanwhile. Whatever is
+    /// written into it also says that it is idle and counts down, or the admission policy could refuse the write.
+    async fn change_job(
+        &self,
+        uid: &str,
+        known: Option<Job>,
+        mut patch: serde_json::Value,
+    ) -> Result<Job, ApiError> {
         patch["metadata"]["uid"] = uid.into();
+        patch["metadata"]["resourceVersion"] = known.and_then(|job| job.resource_version()).into();
         patch["spec"]["parallelism"] = 0.into();
         patch["spec"]["suspend"] = false.into();
         patch["spec"]["ttlSecondsAfterFinished"] = 0.into();
         let patch = Patch::Merge(patch);
-        call(self.jobs.patch(&self.name, &patched(), &patch)).await?;
-        Ok(())
+        call(self.jobs.patch(&self.name, &patched(), &patch)).await
     }
 
     async fn delete(&self, step: Step) -> Result<(), ApiError> {

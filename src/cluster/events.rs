@@ -28,8 +28,23 @@ impl Events {
         }
     }
 
-    /// Publishes one Event. An Event that cannot be published is logged, never an error: access does not hang on it.
+    /// Publishes one Event about a request.
     pub async fn publish(&self, object: &Access, warning: bool, reason: &str, note: &str) {
+        let about = match object {
+            Access::Namespaced(object) => object.object_ref(&()),
+            Access::Cluster(object) => object.object_ref(&()),
+        };
+        self.publish_about(&about, warning, reason, note).await;
+    }
+
+    /// Publishes one Event. An Event that cannot be published is logged, never an error: access does not hang on it.
+    pub async fn publish_about(
+        &self,
+        about: &ObjectReference,
+        warning: bool,
+        reason: &str,
+        note: &str,
+    ) {
         let event = Event {
             type_: if warning {
                 EventType::Warning
@@ -41,11 +56,7 @@ impl Events {
             action: "Reconcile".to_owned(),
             secondary: None,
         };
-        let about = match object {
-            Access::Namespaced(object) => object.object_ref(&()),
-            Access::Cluster(object) => object.object_ref(&()),
-        };
-        self.send(&event, &about).await;
+        self.send(&event, about).await;
     }
 
     /// Publishes what the guard saw.

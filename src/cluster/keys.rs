@@ -17,12 +17,20 @@ use std::collections::BTreeMap;
 pub const CURRENT: &str = "current";
 /// Data key of the key before it, still accepted.
 pub const PREVIOUS: &str = "previous";
-/// Annotation with the instant at which the current key was made.
+/// Data key of the key that will sign next, accepted already.
+pub const NEXT: &str = "next";
+/// Annotation with the instant at which the current key began to sign.
 pub const CREATED: &str = "stint.dev/key-created";
+/// Annotation with the instant at which the next key was announced.
+pub const ANNOUNCED: &str = "stint.dev/key-announced";
 
 /// Age at which the signing key is replaced. Longer than the longest grant (720 h), so that the previous key, which is
 /// still accepted, covers every live grant.
 const MAX_AGE: SignedDuration = SignedDuration::from_hours(24 * 90);
+
+/// For so long the next key is only announced. Every replica looks at the Secret once a minute, so each knows the key before the
+/// first receipt is signed with it: one that did not would take that receipt for forged.
+const ANNOUNCE: SignedDuration = SignedDuration::from_mins(10);
 
 /// Why there are no keys.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +58,7 @@ pub async fn load(
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let failed = |error| KeyError::Api(name.to_owned(), error);
     let Some(secret) = call(api.get_opt(name)).await.map_err(failed)? else {
-        let fresh = secret(namespace, name, random_key()?, None, now);
+        let fresh = secret(namespace, name, random_key()?, now);
         return match call(api.create(&PostParams::default(), &fresh)).await {
             Ok(made) => read(&made, name),
             // Another replica was faster; its keys count.
@@ -61,10 +69,14 @@ pub async fn load(
         };
     };
     let keys = read(&secret, name)?;
-    if !old(&secret, now) {
+    if !is_older(&secret, CREATED, MAX_AGE, now) {
         return Ok(keys);
     }
-    let rotated = rotate(&secret, namespace, name, now)?;
+    let rotated = match value(&secret, NEXT) {
+        None => announce(&secret, random_key()?, now),
+        Some(_) if !is_older(&secret, ANNOUNCED, ANNOUNCE, now) => return Ok(keys),
+        Some(next) => rotate(&secret, next, now),
+    };
     match call(api.replace(name, &PostParams::default(), &rotated)).await {
         Ok(stored) => read(&stored, name),
         Err(error) if error.is_conflict() => Ok(keys),
@@ -73,31 +85,49 @@ pub async fn load(
 }
 
 fn read(secret: &Secret, name: &str) -> Result<Keys, KeyError> {
-    let data = secret.data.as_ref();
-    let key = |field| data.and_then(|d| d.get(field)).map(|b| b.0.as_slice());
-    key(CURRENT)
-        .and_then(|current| Keys::new(current, key(PREVIOUS)))
-        .ok_or_else(|| KeyError::Unusable(name.to_owned()))
+    let keys = || {
+        let (current, previous) = (value(secret, CURRENT)?, value(secret, PREVIOUS));
+        let keys = Keys::new(&current, previous.as_deref())?;
+        match value(secret, NEXT) {
+            Some(next) => keys.and_next(&next),
+            None => Some(keys),
+        }
+    };
+    keys().ok_or_else(|| KeyError::Unusable(name.to_owned()))
 }
 
-fn old(secret: &Secret, now: Timestamp) -> bool {
-    let created = secret
-        .annotations()
-        .get(CREATED)
-        .and_then(|t| t.parse::<Timestamp>().ok());
-    created.is_some_and(|created| now.duration_since(created) > MAX_AGE)
+fn value(secret: &Secret, field: &str) -> Option<Vec<u8>> {
+    Some(secret.data.as_ref()?.get(field)?.0.clone())
 }
 
-fn rotate(old: &Secret, namespace: &str, name: &str, now: Timestamp) -> Result<Secret, KeyError> {
-    let previous = old
-        .data
-        .as_ref()
-        .and_then(|d| d.get(CURRENT))
-        .map(|b| b.0.clone());
-    let mut fresh = secret(namespace, name, random_key()?, previous, now);
-    // The precondition that keeps two replicas from rotating twice.
-    fresh.metadata.resource_version = old.resource_version();
-    Ok(fresh)
+fn is_older(secret: &Secret, annotation: &str, age: SignedDuration, now: Timestamp) -> bool {
+    let since = secret.annotations().get(annotation);
+    let since = since.and_then(|t| t.parse::<Timestamp>().ok());
+    since.is_some_and(|since| now.duration_since(since) > age)
+}
+
+/// The Secret with the key that will sign next. The resourceVersion in it keeps two replicas from announcing two.
+fn announce(secret: &Secret, next: Vec<u8>, now: Timestamp) -> Secret {
+    let mut secret = secret.clone();
+    let data = secret.data.get_or_insert_default();
+    data.insert(NEXT.to_owned(), ByteString(next));
+    let annotations = secret.annotations_mut();
+    annotations.insert(ANNOUNCED.to_owned(), now.to_string());
+    secret
+}
+
+/// The Secret with what was announced as the key that signs.
+fn rotate(secret: &Secret, next: Vec<u8>, now: Timestamp) -> Secret {
+    let mut secret = secret.clone();
+    let data = secret.data.get_or_insert_default();
+    data.remove(NEXT);
+    if let Some(current) = data.insert(CURRENT.to_owned(), ByteString(next)) {
+        data.insert(PREVIOUS.to_owned(), current);
+    }
+    let annotations = secret.annotations_mut();
+    annotations.insert(CREATED.to_owned(), now.to_string());
+    annotations.remove(ANNOUNCED);
+    secret
 }
 
 fn random_key() -> Result<Vec<u8>, KeyError> {
@@ -108,17 +138,8 @@ fn random_key() -> Result<Vec<u8>, KeyError> {
     Ok(key)
 }
 
-fn secret(
-    namespace: &str,
-    name: &str,
-    current: Vec<u8>,
-    previous: Option<Vec<u8>>,
-    now: Timestamp,
-) -> Secret {
-    let mut data = BTreeMap::from([(CURRENT.to_owned(), ByteString(current))]);
-    if let Some(previous) = previous {
-        data.insert(PREVIOUS.to_owned(), ByteString(previous));
-    }
+fn secret(namespace: &str, name: &str, current: Vec<u8>, now: Timestamp) -> Secret {
+    let data = BTreeMap::from([(CURRENT.to_owned(), ByteString(current))]);
     Secret {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),

@@ -13,14 +13,16 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::fmt::Debug;
 
-/// Writes `status` by server-side apply unless it equals what the object has. Returns whether it wrote.
+/// Writes `status` by server-side apply unless it equals what the object has, and if the object is still what it was at
+/// `version`: who was held up writes nothing over what was told meanwhile. Returns the version after the write, if it wrote.
 pub async fn write(
     client: &Client,
     object: &Access,
+    version: Option<&str>,
     status: &WorkloadAccessStatus,
-) -> Result<bool, ApiError> {
+) -> Result<Option<String>, ApiError> {
     if object.view().status.is_some_and(|old| same(old, status)) {
-        return Ok(false);
+        return Ok(None);
     }
     let client = client.clone();
     match object {
@@ -28,11 +30,12 @@ pub async fn write(
             let namespace = object.namespace();
             let namespace = namespace.ok_or(ApiError::Incomplete("namespace"))?;
             let api = Api::namespaced(client, &namespace);
-            apply(&api, &**object, json!(status)).await?;
+            apply(&api, &**object, version, json!(status)).await
         }
-        Access::Cluster(object) => apply(&Api::all(client), &**object, json!(status)).await?,
+        Access::Cluster(object) => {
+            apply(&Api::all(client), &**object, version, json!(status)).await
+        }
     }
-    Ok(true)
 }
 
 /// Whether nothing would change. Conditions are a map by type: server-side apply keeps them in the order in which they came.
@@ -54,11 +57,18 @@ pub async fn write_policy(
     if object.status.as_ref() == Some(status) {
         return Ok(false);
     }
-    apply(&Api::all(client.clone()), object, json!(status)).await?;
+    let version = object.resource_version();
+    let api = Api::all(client.clone());
+    apply(&api, object, version.as_deref(), json!(status)).await?;
     Ok(true)
 }
 
-async fn apply<K>(api: &Api<K>, object: &K, status: serde_json::Value) -> Result<(), ApiError>
+async fn apply<K>(
+    api: &Api<K>,
+    object: &K,
+    version: Option<&str>,
+    status: serde_json::Value,
+) -> Result<Option<String>, ApiError>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
@@ -66,10 +76,11 @@ where
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
         // The UID keeps a status from landing on a re-created object of the same name.
-        "metadata": {"name": object.name_any(), "uid": object.uid()},
+        "metadata": {"name": object.name_any(), "uid": object.uid(), "resourceVersion": version},
         "status": status,
     });
     let params = PatchParams::apply(STATUS_MANAGER).force();
-    call(api.patch_status(&object.name_any(), &params, &Patch::Apply(apply))).await?;
-    Ok(())
+    let patch = Patch::Apply(apply);
+    let written = call(api.patch_status(&object.name_any(), &params, &patch)).await?;
+    Ok(written.resource_version())
 }

@@ -170,6 +170,12 @@ impl Stores {
         (usable.collect(), broken)
     }
 
+    /// Whether there is a policy of this name.
+    pub fn has_policy(&self, name: &str) -> bool {
+        let policies = self.policies.read().unwrap_or_else(PoisonError::into_inner);
+        policies.now.contains_key(name)
+    }
+
     /// The approvals that say they are about the request with this UID; who made them is still to be verified.
     pub fn approvals(&self, request: &str) -> Vec<Arc<AccessApproval>> {
         let approvals = &self.approvals;
@@ -275,6 +281,15 @@ impl Stores {
                 .and_then(|a| a.uid()),
         };
         known.as_deref() == Some(uid)
+    }
+
+    /// All requests, also those that have ended.
+    pub fn requests(&self) -> Vec<AccessRef> {
+        let namespaced = self.accesses.state();
+        let wide = self.wide_accesses.state();
+        let keys = namespaced.iter().map(|access| AccessRef::of(&**access));
+        keys.chain(wide.iter().map(|access| AccessRef::of(&**access)))
+            .collect()
     }
 
     /// The UIDs of all requests.

@@ -28,7 +28,7 @@ use crate::ops::metrics::Metrics;
 use jiff::Timestamp;
 use kube::Client;
 use kube::runtime::controller::Action;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 /// Longest wait before a scheduled or waiting request is looked at again.
@@ -117,6 +117,7 @@ pub async fn reconcile(
         requester: claims.map(|c| c.requester),
         oversight,
         may_pass_later,
+        version: Mutex::new(object.view().meta.resource_version.clone()),
         ctx: &ctx,
         now,
     };
@@ -272,6 +273,8 @@ pub(super) struct Pass<'a> {
     pub(super) oversight: Oversight,
     /// Whether a refusal can turn out otherwise without a change of the request.
     may_pass_later: bool,
+    /// The resourceVersion of the request, as it was read or as this pass wrote it last.
+    pub(super) version: Mutex<Option<String>>,
     pub(super) ctx: &'a Context,
     pub(super) now: Timestamp,
 }

@@ -11,6 +11,7 @@ use crate::domain::oversight;
 use crate::domain::request::AccessRequest;
 use crate::domain::status::{self, Outcome};
 use crate::domain::verification::{self, Proof};
+use std::sync::PoisonError;
 
 impl Pass<'_> {
     /// Writes the status if it changed, and an audit line and an Event if the request now stands elsewhere.
@@ -81,8 +82,15 @@ impl Pass<'_> {
 
     /// Writes the status; returns whether it changed.
     async fn write(&self, status: &WorkloadAccessStatus) -> Result<bool, Error> {
-        match status_writer::write(&self.ctx.client, self.object, status).await {
-            Ok(wrote) => Ok(wrote),
+        let client = &self.ctx.client;
+        let version = self.version.lock().ok().and_then(|v| v.clone());
+        match status_writer::write(client, self.object, version.as_deref(), status).await {
+            Ok(None) => Ok(false),
+            Ok(Some(version)) => {
+                // Its own write changed the version.
+                *self.version.lock().unwrap_or_else(PoisonError::into_inner) = Some(version);
+                Ok(true)
+            }
             // The object went meanwhile: there is nobody left to tell.
             Err(error) if error.is_not_found() => Ok(false),
             Err(error) => Err(Error::Status(error)),

@@ -19,6 +19,7 @@ pub mod grant;
 pub mod guard;
 pub mod hygiene;
 pub mod judge;
+pub mod lease;
 pub mod lifetime;
 pub mod oversight;
 pub mod patterns;

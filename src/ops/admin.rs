@@ -96,8 +96,11 @@ impl Admin {
             return answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, String::new());
         }
         match path {
-            "/livez" => health(&self.liveness.stale(Instant::now())),
-            "/readyz" => health(&self.readiness.pending()),
+            "/livez" => health(&self.liveness.stale(Instant::now()), &[]),
+            "/readyz" => {
+                let report = self.readiness.report();
+                health(&report.missing, &report.warnings)
+            }
             "/metrics" => match self.metrics.encode() {
                 Ok(text) => answer(StatusCode::OK, OPEN_METRICS, text),
                 Err(e) => answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, e.to_string()),
@@ -107,13 +110,17 @@ impl Admin {
     }
 }
 
-/// 200 `ok`, or 503 with what is missing, one a line.
-fn health(missing: &[&str]) -> Response<Full<Bytes>> {
-    if missing.is_empty() {
-        return answer(StatusCode::OK, TEXT, "ok\n".to_owned());
-    }
-    let lines = missing.join("\n") + "\n";
-    answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, lines)
+/// 200 `ok`, or 503 with what is missing; then what else there is to say, one a line.
+fn health(missing: &[impl AsRef<str>], warnings: &[String]) -> Response<Full<Bytes>> {
+    let (status, mut lines) = match missing.is_empty() {
+        true => (StatusCode::OK, vec!["ok"]),
+        false => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            missing.iter().map(AsRef::as_ref).collect(),
+        ),
+    };
+    lines.extend(warnings.iter().map(String::as_str));
+    answer(status, TEXT, lines.join("\n") + "\n")
 }
 
 fn answer(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {

@@ -41,6 +41,8 @@ pub struct Metrics {
     guard_findings: Family<ThreeLabels, Counter>,
     guard_errors: Family<TwoLabels, Counter>,
     certificate_not_after: Gauge,
+    leader: Gauge,
+    webhook_faults: Family<OneLabel, Gauge>,
     watch_restarts: Family<OneLabel, Counter>,
 }
 
@@ -70,6 +72,8 @@ impl Metrics {
             guard_findings: Family::default(),
             guard_errors: Family::default(),
             certificate_not_after: Gauge::default(),
+            leader: Gauge::default(),
+            webhook_faults: Family::default(),
             watch_restarts: Family::default(),
         };
         metrics.register_counters();
@@ -168,6 +172,16 @@ impl Metrics {
             "Grants whose end has passed and whose binding is still there",
             self.overdue_grants.clone(),
         );
+        registry.register(
+            "leader",
+            "1 in the replica that decides about requests, 0 in the others",
+            self.leader.clone(),
+        );
+        registry.register(
+            "webhook_faults",
+            "What is wrong with the webhook's certificate and configurations, by kind of object",
+            self.webhook_faults.clone(),
+        );
     }
 
     /// `stint_reconciles_total{result}` and `stint_reconcile_seconds`: one pass over one object.
@@ -244,6 +258,18 @@ impl Metrics {
         self.certificate_not_after.set(not_after.as_second());
     }
 
+    /// `stint_leader`: whether this replica decides about requests.
+    pub fn set_leader(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
+    }
+
+    /// `stint_webhook_faults{kind}`: how much is wrong with the Secret of the certificate or a webhook configuration.
+    pub fn set_webhook_faults(&self, kind: &'static str, count: usize) {
+        self.webhook_faults
+            .get_or_create(&[("kind", kind)])
+            .set(saturated(count));
+    }
+
     /// `stint_watch_restarts_total{kind}`: a watch of this kind was interrupted and lists again.
     pub fn watch_restarted(&self, kind: &'static str) {
         self.watch_restarts.get_or_create(&[("kind", kind)]).inc();
@@ -284,6 +310,8 @@ mod tests {
         metrics.guard_error("deny", "Timeout");
         metrics.set_overdue(2);
         metrics.set_certificate_not_after(Timestamp::from_second(1_800_000_000).unwrap());
+        metrics.set_leader(true);
+        metrics.set_webhook_faults("Secret", 1);
         metrics.watch_restarted("RoleBinding");
         let text = metrics.encode().unwrap();
         for line in [
@@ -302,6 +330,8 @@ mod tests {
             "stint_guard_errors_total{mode=\"deny\",category=\"Timeout\"} 1",
             "stint_overdue_grants 2",
             "stint_certificate_not_after_seconds 1800000000",
+            "stint_leader 1",
+            "stint_webhook_faults{kind=\"Secret\"} 1",
             "stint_watch_restarts_total{kind=\"RoleBinding\"} 1",
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\nis not in\n{text}");

@@ -26,9 +26,27 @@ impl Readiness {
         let gate = Gate {
             name,
             open: Arc::new(AtomicBool::new(false)),
+            remark: Arc::default(),
         };
         lock(&self.gates).push(gate.clone());
         gate
+    }
+
+    /// What `/readyz` says: closed gates, with what is known about each, and what is said about open ones.
+    pub fn report(&self) -> Report {
+        let mut report = Report::default();
+        for gate in lock(&self.gates).iter() {
+            let remark = lock(&gate.remark).clone();
+            match (gate.open.load(Ordering::Acquire), remark.is_empty()) {
+                (true, true) => {}
+                (true, false) => report
+                    .warnings
+                    .push(format!("warning: {}: {remark}", gate.name)),
+                (false, true) => report.missing.push(gate.name.to_owned()),
+                (false, false) => report.missing.push(format!("{}: {remark}", gate.name)),
+            }
+        }
+        report
     }
 
     /// Names of the closed gates, in the order they were made; empty means ready.
@@ -46,12 +64,27 @@ impl Readiness {
 pub struct Gate {
     name: &'static str,
     open: Arc<AtomicBool>,
+    remark: Arc<Mutex<String>>,
+}
+
+/// What is missing, and what works and yet needs somebody; one line each.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Why the process is not ready; empty when it is.
+    pub missing: Vec<String>,
+    /// What people must know although it is.
+    pub warnings: Vec<String>,
 }
 
 impl Gate {
     /// The condition holds.
     pub fn open(&self) {
         self.open.store(true, Ordering::Release);
+    }
+
+    /// Says something about the condition, whether it holds or not; nothing, if it is empty.
+    pub fn remark(&self, text: &str) {
+        text.clone_into(&mut lock(&self.remark));
     }
 
     /// The condition no longer holds, for example because the process is about to stop.
@@ -130,6 +163,21 @@ mod tests {
         assert!(readiness.pending().is_empty());
         stores.close();
         assert_eq!(readiness.pending(), ["stores"]);
+    }
+
+    #[test]
+    fn what_is_said_about_a_gate_is_shown_open_or_closed() {
+        let readiness = Readiness::new();
+        let certificate = readiness.gate("certificate");
+        certificate.remark("the key does not fit");
+        let said = "certificate: the key does not fit";
+        assert_eq!(readiness.report().missing, [said]);
+        certificate.open();
+        let report = readiness.report();
+        assert_eq!(report.warnings, [format!("warning: {said}")]);
+        assert!(report.missing.is_empty());
+        certificate.remark("");
+        assert_eq!(readiness.report(), Report::default());
     }
 
     #[test]

@@ -17,11 +17,11 @@ use rustls::sign::CertifiedKey;
 
 use crate::api::names;
 
-const CA_CRT: &str = "ca.crt";
+pub(super) const CA_CRT: &str = "ca.crt";
 const CA_KEY: &str = "ca.key";
 const CA_OLD_CRT: &str = "ca-old.crt";
-const TLS_CRT: &str = "tls.crt";
-const TLS_KEY: &str = "tls.key";
+pub(super) const TLS_CRT: &str = "tls.crt";
+pub(super) const TLS_KEY: &str = "tls.key";
 
 /// Everything the webhook needs to be believed by the API server.
 #[derive(Clone, PartialEq, Eq)]
@@ -139,11 +139,7 @@ impl Bundle {
 
     /// The server certificate and key in the form that rustls serves.
     pub(super) fn certified_key(&self) -> Result<CertifiedKey, Unreadable> {
-        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes())
-            .map_err(|e| malformed(TLS_KEY, e))?;
-        let chain = certificates(TLS_CRT, &self.cert_pem)?;
-        CertifiedKey::from_der(chain, key, &ring::default_provider())
-            .map_err(|e| Unreadable::Mismatch(format!("{TLS_CRT} and {TLS_KEY}: {e}")))
+        certified_key(&self.cert_pem, &self.key_pem)
     }
 
     /// A key of another authority would sign certificates that nobody trusts, and only show at the next rotation.
@@ -189,12 +185,20 @@ impl fmt::Debug for Bundle {
     }
 }
 
+pub(super) fn certified_key(cert_pem: &str, key_pem: &str) -> Result<CertifiedKey, Unreadable> {
+    let key =
+        PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|e| malformed(TLS_KEY, e))?;
+    let chain = certificates(TLS_CRT, cert_pem)?;
+    CertifiedKey::from_der(chain, key, &ring::default_provider())
+        .map_err(|e| Unreadable::Mismatch(format!("{TLS_CRT} and {TLS_KEY}: {e}")))
+}
+
 /// The name as TLS understands it; `None` if it is neither a DNS name nor an IP address.
 pub(super) fn server_name(name: &str) -> Option<ServerName<'static>> {
     ServerName::try_from(name.to_owned()).ok()
 }
 
-fn verifier(authority_pem: &str) -> Result<Arc<WebPkiServerVerifier>, Unreadable> {
+pub(super) fn verifier(authority_pem: &str) -> Result<Arc<WebPkiServerVerifier>, Unreadable> {
     let roots = Arc::new(trusted(CA_CRT, authority_pem)?);
     let provider: Arc<CryptoProvider> = Arc::new(ring::default_provider());
     WebPkiServerVerifier::builder_with_provider(roots, provider)
@@ -202,12 +206,16 @@ fn verifier(authority_pem: &str) -> Result<Arc<WebPkiServerVerifier>, Unreadable
         .map_err(|e| malformed(CA_CRT, e))
 }
 
-/// A store with this one authority; the API server refuses a `caBundle` that it cannot parse, and so does this.
+/// A store with these authorities; the API server refuses a `caBundle` that it cannot parse, and so does this.
 fn trusted(key: &'static str, pem: &str) -> Result<RootCertStore, Unreadable> {
     let mut roots = RootCertStore::empty();
-    roots
-        .add(first_certificate(key, pem)?)
-        .map_err(|e| malformed(key, e))?;
+    let all = certificates(key, pem)?;
+    if all.is_empty() {
+        return Err(malformed(key, "holds no certificate"));
+    }
+    for authority in all {
+        roots.add(authority).map_err(|e| malformed(key, e))?;
+    }
     Ok(roots)
 }
 
@@ -224,7 +232,10 @@ fn previous_ca(
     Ok(Some(PreviousCa { pem, not_after }))
 }
 
-fn text(data: &BTreeMap<String, ByteString>, key: &'static str) -> Result<String, Unreadable> {
+pub(super) fn text(
+    data: &BTreeMap<String, ByteString>,
+    key: &'static str,
+) -> Result<String, Unreadable> {
     let bytes = data.get(key).ok_or(Unreadable::Missing(key))?;
     String::from_utf8(bytes.0.clone()).map_err(|e| malformed(key, e))
 }
@@ -245,7 +256,10 @@ fn name_list(annotations: &BTreeMap<String, String>) -> Result<Vec<String>, Unre
     Ok(value.split(',').map(str::to_owned).collect())
 }
 
-fn certificates(key: &'static str, pem: &str) -> Result<Vec<CertificateDer<'static>>, Unreadable> {
+pub(super) fn certificates(
+    key: &'static str,
+    pem: &str,
+) -> Result<Vec<CertificateDer<'static>>, Unreadable> {
     CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<_, _>>()
         .map_err(|e| malformed(key, e))
@@ -255,7 +269,7 @@ fn first_certificate(key: &'static str, pem: &str) -> Result<CertificateDer<'sta
     CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| malformed(key, e))
 }
 
-fn unix_time(at: Timestamp) -> UnixTime {
+pub(super) fn unix_time(at: Timestamp) -> UnixTime {
     let seconds = u64::try_from(at.as_second()).unwrap_or_default();
     UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds))
 }

@@ -10,6 +10,7 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 
 use super::bundle::{Bundle, Unreadable};
+use super::given::Given;
 
 /// Holds the certificate for new connections. Empty at first: until [`Resolver::set`], handshakes fail.
 #[derive(Default)]
@@ -23,10 +24,18 @@ impl Resolver {
     /// # Errors
     /// The certificate or key cannot be read, or they do not belong together; then the old one stays.
     pub fn set(&self, bundle: &Bundle) -> Result<(), Unreadable> {
-        let key = Arc::new(bundle.certified_key()?);
-        // A poisoned lock still holds a whole value: the only write is this one assignment.
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(key);
+        self.serve(bundle.certified_key()?);
         Ok(())
+    }
+
+    /// The same for a certificate that somebody else made.
+    pub fn set_given(&self, given: Given) {
+        self.serve(given.key);
+    }
+
+    fn serve(&self, key: CertifiedKey) {
+        // A poisoned lock still holds a whole value: the only write is this one assignment.
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(key));
     }
 }
 

@@ -13,6 +13,7 @@ pub mod fake_api;
 pub mod guard;
 pub mod operator;
 pub mod plugin;
+pub mod replicas;
 pub mod requests;
 pub mod team;
 pub mod world;

@@ -20,6 +20,7 @@ pub const ACCOUNT: &str = "stint";
 /// An installation of the chart, with the operator beside the cluster.
 pub struct Stint {
     cluster: &'static Cluster,
+    name: &'static str,
     program: PathBuf,
     kubeconfig: PathBuf,
     webhook: u16,
@@ -64,13 +65,35 @@ impl Stint {
         cluster_grants: bool,
     ) -> Result<Stint, String> {
         let [webhook, admin] = free_ports()?;
-        chart(cluster, webhook, cluster_grants, &[]).await?;
+        Stint::install_behind(cluster, webhook, cluster_grants).await?;
+        let name = "stint";
+        Ok(Stint::replica(cluster, name, program, cluster_grants, [webhook, admin]).await)
+    }
+
+    /// Installs the chart for operators that the API server reaches at this port.
+    pub async fn install_behind(
+        cluster: &'static Cluster,
+        port: u16,
+        cluster_grants: bool,
+    ) -> Result<(), String> {
+        chart(cluster, port, cluster_grants, &[]).await?;
         // kube-controller-manager learns about new kinds every 30 s; the garbage collector must know ours at once.
         cluster.stop_controller_manager().await?;
-        cluster.start_controller_manager().await?;
+        cluster.start_controller_manager().await
+    }
+
+    /// One replica of what is installed; it does not run yet. Its name is that of its host too.
+    pub async fn replica(
+        cluster: &'static Cluster,
+        name: &'static str,
+        program: &Path,
+        cluster_grants: bool,
+        [webhook, admin]: [u16; 2],
+    ) -> Stint {
         let token = cluster.service_account_token(NAMESPACE, ACCOUNT).await;
-        Ok(Stint {
+        Stint {
             cluster,
+            name,
             program: program.to_owned(),
             kubeconfig: cluster.kubeconfig_for_token("operator", &token),
             webhook,
@@ -78,7 +101,7 @@ impl Stint {
             cluster_grants: AtomicBool::new(cluster_grants),
             guard: Mutex::default(),
             process: Mutex::new(None),
-        })
+        }
     }
 
     /// Upgrades the installation to one with or without grants in the whole cluster. The operator is started anew, as the
@@ -156,6 +179,10 @@ impl Stint {
             "--log-level=info,stint=debug".to_owned(),
             "--guard-configuration=stint-guard".to_owned(),
             "--guard-exempt-group=system:masters".to_owned(),
+            // A replica that is killed gives nothing back, and the next one waits for so long.
+            "--leader-elect-lease-duration=3s".to_owned(),
+            "--leader-elect-renew-deadline=2s".to_owned(),
+            "--leader-elect-retry-period=250ms".to_owned(),
         ];
         for (value, word) in guard {
             flags.extend(match *value {
@@ -166,6 +193,7 @@ impl Stint {
         }
         let mut command = vec![
             format!("KUBECONFIG={}", self.kubeconfig.display()),
+            format!("HOSTNAME={}", self.name),
             self.program.display().to_string(),
             "run".to_owned(),
         ];
@@ -174,13 +202,33 @@ impl Stint {
             command.push("--cluster-grants".to_owned());
         }
         let folder = self.cluster.dir();
-        Component::start(folder, "stint", Path::new("env"), &command)
+        Component::start(folder, self.name, Path::new("env"), &command)
             .unwrap_or_else(|e| panic!("cannot start the operator: {e}"))
     }
 
     /// Ends the operator by SIGKILL; it is gone when this returns.
     pub async fn kill(&self) {
         drop(self.process.lock().await.take());
+    }
+
+    /// Sends the operator a signal: `STOP`, `CONT` or `TERM`.
+    pub async fn signal(&self, signal: &str) {
+        let process = self.process.lock().await;
+        let pid = process.as_ref().and_then(Component::pid);
+        let pid = pid.unwrap_or_else(|| panic!("{} does not run", self.name));
+        let sent = tokio::process::Command::new("kill")
+            .args([format!("-{signal}"), pid.to_string()])
+            .status();
+        assert!(sent.await.is_ok_and(|status| status.success()), "{signal}");
+    }
+
+    /// Waits until the operator has ended by itself. Returns whether it called that a success.
+    pub async fn ended(&self) -> bool {
+        let what = format!("{} has ended", self.name);
+        let success =
+            eventually(&what, async || self.process.lock().await.as_mut()?.exited()).await;
+        drop(self.process.lock().await.take());
+        success
     }
 
     /// The end of the operator's log.

@@ -7,16 +7,17 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use stint::api::{ClusterWorkloadAccess, WorkloadAccess};
-use stint::app::{Granting, Tasks, core};
+use stint::app::{Granting, Shutdown, Tasks, core};
 use stint::clock::Clock;
+use stint::cluster::lease::Election;
 use stint::domain::completion::{Kind, default_kinds};
 use stint::domain::guard::{Exempt, Guarding, Mode};
+use stint::domain::lease::Terms;
 use stint::domain::receipt::{Claims, KEY_LENGTH, Keys, Requester};
 use stint::domain::request::AccessRequest;
 use stint::ops::metrics::Metrics;
 use stint::ops::readiness::{Liveness, Readiness};
 use stint::webhook::admission::Admission;
-use tokio_util::sync::CancellationToken;
 
 use super::fake_api::{Decision, FakeApi};
 
@@ -30,7 +31,15 @@ impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
         self.0.now() + SignedDuration::from_secs(self.1.load(Ordering::SeqCst))
     }
+
+    fn monotonic(&self) -> Duration {
+        let since = self.0.now().duration_since(Timestamp::UNIX_EPOCH);
+        since.try_into().unwrap()
+    }
 }
+
+/// The Lease of the operators that elect a leader.
+pub const LEASE: &str = "stint";
 
 /// An API server with a namespace, an account, a policy and a ceiling.
 pub struct World {
@@ -44,6 +53,8 @@ pub struct World {
     pub until_kinds: Vec<Kind>,
     /// How the guard on plain RBAC is set.
     pub guarding: Guarding,
+    /// How its operators elect the one that decides; without, each decides.
+    pub election: Option<Terms>,
     keys: Keys,
     clock_off: Arc<AtomicI64>,
 }
@@ -56,7 +67,8 @@ pub struct Operator {
     pub metrics: Arc<Metrics>,
     /// Its receipt keys.
     pub keys: Arc<RwLock<Option<Keys>>>,
-    _tasks: Tasks,
+    tasks: Tasks,
+    shutdown: Shutdown,
     readiness: Readiness,
 }
 
@@ -64,6 +76,22 @@ impl Operator {
     /// Whether it calls itself ready.
     pub fn ready(&self) -> bool {
         self.readiness.pending().is_empty()
+    }
+
+    /// Whether it calls itself the leader.
+    pub fn leads(&self) -> bool {
+        let text = self.metrics.encode().unwrap();
+        text.lines().any(|line| line == "stint_leader 1")
+    }
+
+    /// SIGTERM: it finishes what it has begun.
+    pub async fn terminated(mut self) {
+        self.shutdown.drain.cancel();
+        let mut left = vec!["controller", "lease"];
+        while !left.is_empty() {
+            let ended = self.tasks.join_next().await.unwrap().unwrap();
+            left.retain(|task| *task != ended);
+        }
     }
 }
 
@@ -104,6 +132,7 @@ impl World {
                     users: vec![],
                 },
             },
+            election: None,
             keys,
             clock_off: Arc::default(),
         }
@@ -131,12 +160,19 @@ impl World {
         let client = self.api.client_as(user, &[]);
         let readiness = Readiness::new();
         let metrics = Arc::new(Metrics::new());
+        let election = self.election.map(|terms| Election {
+            namespace: "stint-system".into(),
+            name: LEASE.into(),
+            identity: user.into(),
+            terms,
+        });
         let granting = Granting {
             ceiling_role: "stint-grantable",
             namespace: "stint-system",
             cluster_grants: self.cluster_grants,
             until_kinds: &self.until_kinds,
             guard: &self.guarding,
+            election: election.as_ref(),
         };
         let core = core(&granting, &client, &clock, &metrics, &readiness);
         match self.receipt_keys {
@@ -150,16 +186,18 @@ impl World {
         let admission = core.admission();
         let keys = Arc::clone(&core.keys);
         let mut tasks = Tasks::new();
+        let shutdown = Shutdown::default();
         core.spawn(
             &mut tasks,
-            &CancellationToken::new(),
+            &shutdown,
             Liveness::new().heart("deadline-queue", Duration::from_secs(120)),
         );
         Operator {
             admission,
             metrics,
             keys,
-            _tasks: tasks,
+            tasks,
+            shutdown,
             readiness,
         }
     }

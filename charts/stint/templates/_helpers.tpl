@@ -75,3 +75,23 @@ app.kubernetes.io/name: stint-test
 app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
+
+{{/* The Secret with the webhook's certificate. cert-manager gets another one than the operator: what was the operator's is not taken over. */}}
+{{- define "stint.certificateSecret" -}}
+{{- $certificate := .Values.webhook.certificate -}}
+{{- if $certificate.secretName -}}
+{{ $certificate.secretName }}
+{{- else if eq $certificate.mode "secret" -}}
+{{ fail "webhook.certificate.secretName is required in mode `secret`: name the Secret with tls.crt, tls.key and ca.crt" }}
+{{- else -}}
+{{ include "stint.fullname" . }}-webhook-{{ ternary "tls" "certificate" (eq $certificate.mode "cert-manager") }}
+{{- end -}}
+{{- end }}
+
+{{/* Annotation by which cert-manager's CA injector publishes the authority. */}}
+{{- define "stint.injectCa" -}}
+{{- if eq .Values.webhook.certificate.mode "cert-manager" }}
+annotations:
+  cert-manager.io/inject-ca-from: {{ .Release.Namespace }}/{{ include "stint.fullname" . }}-webhook
+{{- end }}
+{{- end }}

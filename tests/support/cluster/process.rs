@@ -127,6 +127,12 @@ impl Component {
         }
     }
 
+    /// Whether the program ended in success; `None` while it runs.
+    pub fn exited(&mut self) -> Option<bool> {
+        let status = self.watchdog.try_wait().ok()??;
+        Some(status.success())
+    }
+
     /// The process id of the program itself, once it runs.
     pub fn pid(&self) -> Option<u32> {
         let file = self.folder.join("running").join(self.name);

@@ -75,6 +75,8 @@ pub enum Harm {
     Refuse(u16),
     /// Carried out after this time.
     Delay(Duration),
+    /// Carried out after this time, also when nobody waits for the answer any more: what was under way in the network.
+    Late(Duration),
     /// Never carried out, never answered.
     Hang,
 }
@@ -84,6 +86,7 @@ pub(super) enum Fate {
     Proceed,
     Refuse(u16),
     Delay(Duration),
+    Late(Duration),
     Hang,
     Cut(Arc<Notify>),
 }
@@ -185,6 +188,7 @@ impl Control {
         match harm {
             Harm::Refuse(status) => Fate::Refuse(status),
             Harm::Delay(by) => Fate::Delay(by),
+            Harm::Late(by) => Fate::Late(by),
             Harm::Hang => Fate::Hang,
         }
     }

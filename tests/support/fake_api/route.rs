@@ -49,6 +49,17 @@ impl FakeApi {
                 return self.finish(id, Err(failure));
             }
             Fate::Delay(by) => tokio::time::sleep(by).await,
+            Fate::Late(by) => {
+                let api = self.clone();
+                let late = tokio::spawn(async move {
+                    tokio::time::sleep(by).await;
+                    api.carry_out(id, target, &request)
+                });
+                return match late.await {
+                    Ok(response) => response,
+                    Err(_) => std::future::pending().await,
+                };
+            }
             Fate::Proceed | Fate::Cut(_) => {}
         }
         let response = self.carry_out(id, target, &request);

@@ -1,0 +1,51 @@
+//! Notices at once when somebody changes the certificate's Secret or the webhook configurations. Only a hint: they are looked at
+//! once a minute anyway.
+
+use futures::StreamExt;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
+use k8s_openapi::api::core::v1::Secret;
+use kube::core::{PartialObjectMeta, Resource};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client};
+use std::fmt::Debug;
+use tokio::sync::Notify;
+
+/// Tells of each change of these three objects, for ever. The content of the Secret is not read.
+pub async fn watch(
+    client: &Client,
+    namespace: &str,
+    secret: &str,
+    configuration: &str,
+    changed: &Notify,
+) {
+    let secrets: Api<PartialObjectMeta<Secret>> = Api::namespaced(client.clone(), namespace);
+    let mutating: Api<PartialObjectMeta<MutatingWebhookConfiguration>> = Api::all(client.clone());
+    let validating: Api<PartialObjectMeta<ValidatingWebhookConfiguration>> =
+        Api::all(client.clone());
+    tokio::join!(
+        follow(secrets, secret, changed),
+        follow(mutating, configuration, changed),
+        follow(validating, configuration, changed),
+    );
+}
+
+async fn follow<K>(api: Api<PartialObjectMeta<K>>, name: &str, changed: &Notify)
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
+{
+    let one = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let events = watcher::watcher(api, one).default_backoff();
+    let mut events = std::pin::pin!(events);
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Apply(_) | Event::Delete(_) | Event::InitDone) => changed.notify_one(),
+            Ok(Event::Init | Event::InitApply(_)) => {}
+            Err(error) => {
+                tracing::debug!(kind = %K::kind(&()), name, %error, "watch failed; trying again")
+            }
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What a `caBundle` should say when the authority is given and may be exchanged: first also the new one, later only that.
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+/// What to do about a `caBundle`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trust {
+    /// It says what is given and nothing else.
+    Exact,
+    /// It says what is given and more, such as the authority before: a replica may still serve a certificate of that one.
+    More,
+    /// It lacks what is given; this has that and, if it was readable, what it said.
+    Lacking(String),
+}
+
+/// Compares what is published with what is given, both PEM.
+pub fn compare(published: &str, given: &str) -> Trust {
+    let (known, wanted) = (certificates(published), certificates(given));
+    let lacks = wanted.iter().any(|authority| !known.contains(authority));
+    match (lacks, known.iter().all(|known| wanted.contains(known))) {
+        (false, true) => Trust::Exact,
+        (false, false) => Trust::More,
+        (true, true) => Trust::Lacking(given.to_owned()),
+        (true, false) => Trust::Lacking(format!("{}\n{published}", given.trim_end())),
+    }
+}
+
+/// Nothing, if any of it cannot be read: the API server would refuse the whole.
+fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    all.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::issue;
+
+    fn authority() -> String {
+        let names = ["a.svc".to_owned()];
+        issue::first(&names, jiff::Timestamp::now()).unwrap().ca_pem
+    }
+
+    #[test]
+    fn a_new_authority_is_published_beside_the_old_one_first() {
+        let (old, new) = (authority(), authority());
+        assert_eq!(compare("", &new), Trust::Lacking(new.clone()));
+        assert_eq!(compare("no pem", &new), Trust::Lacking(new.clone()));
+        let Trust::Lacking(both) = compare(&old, &new) else {
+            panic!("the new one is not there yet");
+        };
+        assert_eq!(certificates(&both).len(), 2);
+        assert_eq!(compare(&both, &new), Trust::More);
+        assert_eq!(compare(&both, &format!("{old}{new}")), Trust::Exact);
+        assert_eq!(compare(&new, &new), Trust::Exact);
+    }
+}
