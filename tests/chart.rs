@@ -1,5 +1,8 @@
 //! The chart, read as text: its page tells the truth, its CRDs are those of the code, its rights are narrow.
 
+#[path = "support/values.rs"]
+mod values;
+
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,31 +22,11 @@ fn read(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-fn values() -> Value {
-    serde_saphyr::from_str(&read("charts/stint/values.yaml")).unwrap()
-}
-
-/// Each `# --` comment of values.yaml with the path of the key below it.
+/// What each value is for.
 fn documented() -> BTreeMap<String, String> {
-    let mut found = BTreeMap::new();
-    let mut path: Vec<String> = Vec::new();
-    let mut comment = None;
-    for line in read("charts/stint/values.yaml").lines() {
-        let text = line.trim_start();
-        let depth = (line.len() - text.len()) / 2;
-        if let Some(meaning) = text.strip_prefix("# -- ") {
-            comment = Some(meaning.to_owned());
-        } else if let Some((key, _)) = text.split_once(':')
-            && key.bytes().all(|b| b.is_ascii_alphabetic())
-        {
-            path.truncate(depth);
-            path.push(key.to_owned());
-            if let Some(meaning) = comment.take() {
-                found.insert(path.join("."), meaning);
-            }
-        }
-    }
-    found
+    let said = values::comments().into_iter();
+    said.filter_map(|(path, comment)| Some((path, comment.meaning?)))
+        .collect()
 }
 
 /// Paths of the values that are not maps.
@@ -63,7 +46,7 @@ fn leaves(value: &Value, path: &str, found: &mut Vec<String>) {
 fn every_value_says_what_it_is_for() {
     let documented = documented();
     let mut all = Vec::new();
-    leaves(&values(), "", &mut all);
+    leaves(&values::values(), "", &mut all);
     for leaf in all {
         let said = |path: &String| leaf == *path || leaf.starts_with(&format!("{path}."));
         assert!(documented.keys().any(said), "{leaf} has no `# --` comment");
@@ -72,7 +55,7 @@ fn every_value_says_what_it_is_for() {
 
 #[test]
 fn the_table_of_values_is_values_yaml() {
-    let values = values();
+    let values = values::values();
     let expected: Vec<String> = documented()
         .into_iter()
         .map(|(path, meaning)| {
@@ -167,7 +150,10 @@ fn the_operator_cannot_bind_escalate_impersonate_or_use_wildcards() {
         count += 1;
     }
     assert_eq!(count, 2, "one ClusterRole and one Role");
-    assert_narrow(&values()["grantable"]["rules"], "the default ceiling");
+    assert_narrow(
+        &values::values()["grantable"]["rules"],
+        "the default ceiling",
+    );
 }
 
 #[test]
@@ -190,7 +176,7 @@ fn what_may_end_a_grant_is_read_and_nothing_more() {
     let rules = rules.split("{{- end }}\n{{- end }}").next().unwrap();
     let verbs: Vec<&str> = rules.lines().filter(|l| l.contains("verbs:")).collect();
     assert_eq!(verbs, ["  verbs: [get, list, watch]"]);
-    let listed = values()["until"]["kinds"].clone();
+    let listed = values::values()["until"]["kinds"].clone();
     let listed = listed.as_array().unwrap().iter().map(|kind| {
         let text = |field: &str| kind[field].as_str().unwrap().to_owned();
         Kind {

@@ -1,110 +1,144 @@
-//! The schema of the chart's values is made from `values.yaml`: the type of each default, closed where keys are listed, and what
-//! a `# @schema {…}` comment above a key says beyond that. `UPDATE=1` writes it (`make chart`).
+//! The schema of the chart's values is made from `values.yaml`: the type of each default, closed where keys are listed, what a
+//! `# @schema {…}` comment above a key says beyond that, and what `tests/chart/definitions.yaml` says of parts of Kubernetes' own
+//! objects. `UPDATE=1` writes it (`make chart`).
+
+#[path = "support/values.rs"]
+mod values;
 
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use values::Comment;
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/stint")
-}
+/// Objects whose keys are not listed, and why.
+const OPEN: &[(&str, &str)] = &[
+    ("affinity.nodeAffinity", "as in Kubernetes"),
+    ("affinity.podAffinity", "as in Kubernetes"),
+    ("affinity.podAntiAffinity", "as in Kubernetes"),
+    ("extraObjects[]", "any object"),
+    ("global", "other charts have globals too"),
+    ("definitions.env.valueFrom", "as in Kubernetes"),
+    ("definitions.volume", "its kind of source is a key"),
+];
 
-fn read(file: &str) -> String {
-    std::fs::read_to_string(root().join(file)).unwrap()
-}
-
-/// What the comments say of each key, by its path.
-fn annotations(text: &str) -> BTreeMap<String, Value> {
-    let mut found = BTreeMap::new();
-    let mut path: Vec<String> = Vec::new();
-    let mut waiting = None;
-    for line in text.lines() {
-        let content = line.trim_start();
-        let depth = (line.len() - content.len()) / 2;
-        if let Some(schema) = content.strip_prefix("# @schema ") {
-            let schema: Value =
-                serde_saphyr::from_str(schema).unwrap_or_else(|e| panic!("{content}: {e}"));
-            assert!(waiting.replace(schema).is_none(), "two for one key: {line}");
-        } else if let Some((key, _)) = content.split_once(':')
-            && key.bytes().all(|b| b.is_ascii_alphabetic())
-        {
-            path.truncate(depth);
-            path.push(key.to_owned());
-            found.extend(waiting.take().map(|schema| (path.join("."), schema)));
-        }
+fn schema(value: &Value, path: &str, comments: &mut BTreeMap<String, Comment>) -> Value {
+    let Comment {
+        meaning,
+        schema: own,
+    } = comments.remove(path).unwrap_or_default();
+    let own = own.unwrap_or_else(|| json!({}));
+    // Keywords beside a reference are ignored.
+    if own.get("$ref").is_some() {
+        return own;
     }
-    assert_eq!(waiting, None, "a schema without a key");
-    found
-}
-
-fn schema(value: &Value, path: &str, annotations: &mut BTreeMap<String, Value>) -> Value {
-    let own = annotations.remove(path);
     let mut schema = match value {
-        Value::Object(fields) => {
+        Value::Object(fields) if !fields.is_empty() => {
             let mut properties = Map::new();
             for (key, value) in fields {
                 let path = format!("{path}.{key}");
                 let path = path.trim_start_matches('.');
-                properties.insert(key.clone(), self::schema(value, path, annotations));
+                properties.insert(key.clone(), self::schema(value, path, comments));
             }
             json!({"type": "object", "additionalProperties": false, "properties": properties})
         }
-        Value::Array(_) => json!({"type": "array"}),
+        Value::Object(_) => {
+            assert!(
+                own.get("properties").is_some(),
+                "{path}: what can be in it?"
+            );
+            json!({"type": "object", "additionalProperties": false})
+        }
+        Value::Array(_) => {
+            assert!(own.get("items").is_some(), "{path}: what can be in it?");
+            json!({"type": "array"})
+        }
         Value::Bool(_) => json!({"type": "boolean"}),
         Value::Number(_) => json!({"type": "integer"}),
+        Value::String(_) if own.get("enum").is_some() => json!({}),
         Value::String(_) => json!({"type": "string"}),
         Value::Null => panic!("{path} has no default"),
     };
-    for (keyword, value) in own.iter().filter_map(Value::as_object).flatten() {
-        if keyword == "properties" {
-            schema["properties"] = value.clone();
-            continue;
-        }
-        schema[keyword] = value.clone();
+    if let Some(meaning) = meaning {
+        schema["description"] = json!(meaning);
     }
-    if schema.get("enum").is_some() && own.is_some_and(|own| own.get("type").is_none()) {
-        schema.as_object_mut().unwrap().remove("type");
+    for (keyword, value) in own.as_object().unwrap() {
+        schema[keyword] = value.clone();
     }
     schema
 }
 
 fn whole() -> Value {
-    let text = read("values.yaml");
-    let values: Value = serde_saphyr::from_str(&text).unwrap();
-    let mut annotations = annotations(&text);
-    let mut whole = schema(&values, "", &mut annotations);
-    assert!(annotations.is_empty(), "for no key: {annotations:?}");
+    let mut comments = values::comments();
+    let mut whole = schema(&values::values(), "", &mut comments);
+    comments.retain(|_, comment| comment.schema.is_some());
+    assert!(comments.is_empty(), "for no key: {comments:?}");
     whole["$schema"] = json!("http://json-schema.org/draft-07/schema#");
-    whole["definitions"] = json!({"names": {
-        "description": "Names, never wildcards: what is granted through the ceiling is named too",
-        "type": "array", "minItems": 1, "items": {"type": "string", "pattern": "^[^*]*$"}
-    }});
+    let definitions = include_str!("chart/definitions.yaml");
+    whole["definitions"] = serde_saphyr::from_str(definitions).unwrap();
     whole
 }
 
 #[test]
 fn the_schema_is_made_from_the_values() {
     let made = serde_json::to_string_pretty(&whole()).unwrap() + "\n";
+    let path = values::folder().join("values.schema.json");
     if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(root().join("values.schema.json"), &made).unwrap();
+        std::fs::write(&path, &made).unwrap();
     }
     assert!(
-        read("values.schema.json") == made,
+        std::fs::read_to_string(&path).unwrap() == made,
         "values.schema.json is stale: run `make chart`"
     );
 }
 
+/// Paths of objects that take any key.
+fn open(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
+    let mut types: Vec<&str> = schema["type"].as_str().into_iter().collect();
+    types.extend(
+        schema["type"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str),
+    );
+    // A map of one type is as closed as it can be.
+    let more = &schema["additionalProperties"];
+    let closed = *more == false || more.is_object();
+    if types.contains(&"object") && !closed {
+        found.insert(path.to_owned());
+    }
+    for (key, below) in schema["properties"].as_object().into_iter().flatten() {
+        open(
+            below,
+            format!("{path}.{key}").trim_start_matches('.'),
+            found,
+        );
+    }
+    if let Some(items) = schema.get("items") {
+        open(items, &format!("{path}[]"), found);
+    }
+    for (key, below) in schema["definitions"].as_object().into_iter().flatten() {
+        open(below, &format!("definitions.{key}"), found);
+    }
+}
+
 #[test]
 fn every_object_with_listed_keys_is_closed() {
-    fn walk(schema: &Value, path: &str) {
-        if schema.get("properties").is_some() && path != ".global" {
-            let more = &schema["additionalProperties"];
-            // A map of texts is closed by the type of its values.
-            assert!(*more == false || more.is_object(), "{path}: {more}");
-        }
-        for (key, below) in schema["properties"].as_object().into_iter().flatten() {
-            walk(below, &format!("{path}.{key}"));
-        }
-    }
-    walk(&whole(), "");
+    let mut found = BTreeSet::new();
+    open(&whole(), "", &mut found);
+    let known: BTreeSet<String> = OPEN.iter().map(|(path, _)| (*path).to_owned()).collect();
+    assert_eq!(found, known);
+}
+
+#[test]
+fn every_definition_is_used_and_every_reference_defined() {
+    let whole = whole();
+    let text = whole.to_string();
+    let used: BTreeSet<&str> = text
+        .split("\"#/definitions/")
+        .skip(1)
+        .map(|rest| rest.split('"').next().unwrap())
+        .collect();
+    let defined = whole["definitions"].as_object().unwrap();
+    let defined: BTreeSet<&str> = defined.keys().map(String::as_str).collect();
+    assert_eq!(used, defined);
 }

@@ -1,112 +1,22 @@
-//! The chart as helm renders it: every feature, what is refused, and what a typo comes to. Needs helm, which is built with the
+//! The chart as helm renders it: every feature, and what is refused. Needs helm, which is built with the
 //! programs of the test control plane, and no cluster.
 
-#[path = "support/dice.rs"]
-#[allow(dead_code)]
-mod dice;
+#[path = "support/chart.rs"]
+mod chart;
 
-use dice::Dice;
+use chart::{features_and_presets, helm, objects, of_kind, only, pod, rendered, root};
 use rstest::rstest;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::LazyLock;
 
-/// The version of Kubernetes that the chart is rendered for.
-const KUBERNETES: &str = "1.37";
-/// Typos that are tried.
-const TYPOS: u64 = 1000;
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
-static HELM: LazyLock<PathBuf> = LazyLock::new(|| {
-    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    let folder = root().join(target).join("cluster");
-    let built = Command::new(root().join("tests/cluster/build.sh"))
-        .arg(&folder)
-        .arg("helm")
-        .status()
-        .unwrap();
-    assert!(built.success(), "helm cannot be built");
-    folder.join("helm")
-});
-
-/// Runs helm with values on standard input.
-fn helm(args: &[&str], values: &str) -> Result<String, String> {
-    let mut child = Command::new(&*HELM)
-        .args(args)
-        .args(["--kube-version", KUBERNETES, "--values", "-"])
-        .current_dir(root())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    // Helm may end before it has read everything; what it says then is the answer.
-    let _ = stdin.write_all(values.as_bytes());
-    drop(stdin);
-    let output = child.wait_with_output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    match output.status.success() {
-        true => Ok(text(output.stdout)),
-        false => Err(text(output.stderr) + &text(output.stdout)),
-    }
-}
-
-fn rendered(values: &str) -> Result<String, String> {
-    let args = [
-        "template",
-        "stint",
-        "charts/stint",
-        "--namespace",
-        "stint-system",
-    ];
-    helm(&args, values)
-}
-
-fn objects(values: &str) -> Vec<Value> {
-    let text = rendered(values).unwrap_or_else(|e| panic!("{values}\n{e}"));
-    let documents = text.split("\n---\n").map(|d| d.trim_start_matches("---\n"));
-    let objects = documents.map(|d| serde_saphyr::from_str::<Value>(d).unwrap());
-    objects.filter(Value::is_object).collect()
-}
-
-fn of_kind(values: &str, kind: &str) -> Vec<Value> {
-    let mut all = objects(values);
-    all.retain(|object| object["kind"] == kind);
-    all
-}
-
-fn only(values: &str, kind: &str) -> Value {
-    let mut all = of_kind(values, kind);
-    assert_eq!(all.len(), 1, "{kind}: {all:#?}");
-    all.remove(0)
-}
-
-fn pod(values: &str) -> Value {
-    only(values, "Deployment")["spec"]["template"]["spec"].clone()
-}
-
-fn files(folder: &str) -> Vec<(String, String)> {
-    let entries = std::fs::read_dir(root().join(folder)).unwrap();
-    let yaml = |path: &PathBuf| path.extension().is_some_and(|e| e == "yaml");
-    let mut paths: Vec<PathBuf> = entries.map(|e| e.unwrap().path()).filter(yaml).collect();
-    paths.sort_unstable();
-    let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
-    let read = |path: PathBuf| (name(&path), std::fs::read_to_string(&path).unwrap());
-    paths.into_iter().map(read).collect()
+/// Values of one feature.
+fn ci(name: &str) -> String {
+    std::fs::read_to_string(root().join("charts/stint/ci").join(name)).unwrap()
 }
 
 #[test]
 fn every_feature_and_preset_renders_and_lints() {
-    let mut all = files("charts/stint/ci");
-    let presets = files("charts/stint").into_iter();
-    all.extend(presets.filter(|(name, _)| name.starts_with("values-")));
+    let all = features_and_presets();
     assert!(all.len() > 12, "{}", all.len());
     for (name, values) in all {
         assert!(!objects(&values).is_empty(), "{name}");
@@ -151,6 +61,21 @@ fn the_default_render_is_what_was_reviewed() {
     "metrics: {serviceMonitor: {enabled: true}}",
     "this cluster knows no ServiceMonitor"
 )]
+#[case::a_drain_without_end_by_share(
+    "podDisruptionBudget: {enabled: true, minAvailable: '100%', maxUnavailable: ''}",
+    "for good"
+)]
+#[case::a_drain_without_end_by_count(
+    "podDisruptionBudget: {enabled: true, minAvailable: 2, maxUnavailable: ''}",
+    "for good"
+)]
+#[case::none_may_be_away("podDisruptionBudget: {maxUnavailable: 0}", "for good")]
+#[case::users_in_the_nodes_network(
+    "{hostNetwork: true, hostUsers: false, dnsPolicy: ClusterFirstWithHostNet}",
+    "leave hostUsers empty"
+)]
+#[case::one_port_for_both("webhook: {port: 8080}", "must differ")]
+#[case::no_secret_is_named("webhook: {certificate: {mode: secret}}", "is required in mode")]
 #[case::a_url_for_a_pod("webhook: {url: 'https://127.0.0.1:9443'}", "leave it empty")]
 #[case::no_dns("hostNetwork: true", "set dnsPolicy")]
 fn what_cannot_work_is_refused_with_the_remedy(#[case] values: &str, #[case] says: &str) {
@@ -158,14 +83,16 @@ fn what_cannot_work_is_refused_with_the_remedy(#[case] values: &str, #[case] say
     assert!(error.contains(says), "{error}");
 }
 
-#[test]
-fn kube_system_is_refused() {
+#[rstest]
+fn namespaces_of_kubernetes_are_refused(
+    #[values("kube-system", "kube-public", "kube-node-lease")] namespace: &str,
+) {
     let args = [
         "template",
         "stint",
         "charts/stint",
         "--namespace",
-        "kube-system",
+        namespace,
     ];
     let error = helm(&args, "{}").unwrap_err();
     assert!(error.contains("--namespace stint-system"), "{error}");
@@ -188,11 +115,7 @@ fn the_pod_passes_the_restricted_standard() {
 
 #[test]
 fn an_image_is_named_by_digest_and_registry() {
-    let values = &files("charts/stint/ci")
-        .into_iter()
-        .find(|(name, _)| name == "images-values.yaml")
-        .unwrap()
-        .1;
+    let values = &ci("images-values.yaml");
     let zeros = "0".repeat(64);
     assert_eq!(
         pod(values)["containers"][0]["image"],
@@ -272,133 +195,137 @@ fn no_ca_is_rendered_for_the_operator_to_fight_with() {
     }
 }
 
+/// The ClusterRoles of Kubernetes that a ClusterRole of the chart is added to.
+fn added_to(values: &str, name: &str) -> Vec<String> {
+    let mut roles = of_kind(values, "ClusterRole");
+    roles.retain(|role| role["metadata"]["name"] == name);
+    let labels = roles[0]["metadata"]["labels"].as_object().unwrap();
+    let prefix = "rbac.authorization.k8s.io/aggregate-to-";
+    let to = labels.keys().filter_map(|key| key.strip_prefix(prefix));
+    to.map(String::from).collect()
+}
+
+#[rstest]
+#[case::by_default("{}", &["view"], &[])]
+#[case::nobody_reads("aggregation: {view: false}", &[], &[])]
+#[case::edit_asks("aggregation: {requester: edit}", &["view"], &["edit"])]
+#[case::admin_asks("aggregation: {requester: admin}", &["view"], &["admin"])]
+fn asking_is_part_of_edit_only_on_request(
+    #[case] values: &str,
+    #[case] readers: &[&str],
+    #[case] requesters: &[&str],
+) {
+    assert_eq!(added_to(values, "stint-view"), readers);
+    assert_eq!(added_to(values, "stint-requester"), requesters);
+    assert!(added_to(values, "stint-approver").is_empty());
+    assert!(added_to(values, "stint").is_empty(), "the operator's own");
+}
+
+#[rstest]
+#[case::into_edit("rbac.authorization.k8s.io/aggregate-to-edit")]
+#[case::into_the_ceiling("rbac.stint.dev/grantable")]
+#[case::as_a_grant("stint.dev/grant")]
+#[case::as_another_app("app.kubernetes.io/name")]
+fn a_common_label_cannot_mean_something_to_stint(#[case] label: &str) {
+    let error = rendered(&format!("commonLabels: {{{label}: x}}")).unwrap_err();
+    let refused = format!("invalid propertyName '{label}'");
+    assert!(error.contains(&refused), "{error}");
+}
+
 #[test]
-fn edit_does_not_ask_for_access() {
-    let aggregated = |object: &&Value| {
-        let labels = object["metadata"]["labels"].as_object().unwrap();
-        labels.keys().any(|key| {
-            ["aggregate-to-edit", "aggregate-to-admin"]
-                .iter()
-                .any(|to| key.ends_with(to))
+fn ports_are_the_same_wherever_they_are_named() {
+    let values = "{webhook: {port: 10250}, metrics: {port: 9090}, listenAddress: '[::]'}";
+    let container = pod(values)["containers"][0].clone();
+    let args = container["args"].as_array().unwrap();
+    for arg in ["--webhook-listen=[::]:10250", "--admin-listen=[::]:9090"] {
+        assert!(args.contains(&json!(arg)), "{args:?}");
+    }
+    let ports = json!([{"name": "webhook", "containerPort": 10250}, {"name": "admin", "containerPort": 9090}]);
+    assert_eq!(container["ports"], ports);
+    let test = only(values, "Pod")["spec"]["containers"][0]["args"].clone();
+    assert_eq!(test[1], "--admin=stint-metrics.stint-system.svc:9090");
+}
+
+#[test]
+fn credentials_for_registries_are_added_up() {
+    let values = &ci("images-values.yaml");
+    let both = json!([{"name": "shared"}, {"name": "own"}]);
+    assert_eq!(pod(values)["imagePullSecrets"], both);
+    assert_eq!(only(values, "Pod")["spec"]["imagePullSecrets"], both);
+}
+
+#[test]
+fn annotations_of_the_webhooks_are_added_to_those_of_cert_manager() {
+    let values = "webhook: {annotations: {a: b}, certificate: {mode: cert-manager}}";
+    let mut seen = 0;
+    for kind in [
+        "MutatingWebhookConfiguration",
+        "ValidatingWebhookConfiguration",
+    ] {
+        for configuration in of_kind(values, kind) {
+            let annotations =
+                json!({"a": "b", "cert-manager.io/inject-ca-from": "stint-system/stint-webhook"});
+            assert_eq!(configuration["metadata"]["annotations"], annotations);
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 3, "requests, their receipts, and the guard");
+}
+
+#[test]
+fn replicas_are_spread_where_that_is_possible() {
+    let keys = |values: &str| -> Vec<String> {
+        let spread = pod(values)["topologySpreadConstraints"].clone();
+        let spread = spread.as_array().cloned().unwrap_or_default();
+        let key = |c: &Value| c["topologyKey"].as_str().unwrap().to_owned();
+        spread.iter().map(key).collect()
+    };
+    let both = ["kubernetes.io/hostname", "topology.kubernetes.io/zone"];
+    assert_eq!(keys("{}"), both);
+    assert!(keys("replicas: 1").is_empty());
+    assert_eq!(keys(&ci("spread-values.yaml")), [both[1]]);
+}
+
+/// What Artifact Hub shows is what is installed.
+#[test]
+fn the_listing_names_the_kinds_and_the_image_of_the_chart() {
+    let listing = std::fs::read_to_string(root().join("charts/stint/Chart.yaml")).unwrap();
+    let listing: Value = serde_saphyr::from_str(&listing).unwrap();
+    let annotation = |name: &str| -> Vec<Value> {
+        let text = &listing["annotations"][format!("artifacthub.io/{name}")];
+        serde_saphyr::from_str(text.as_str().unwrap()).unwrap()
+    };
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let listed: BTreeSet<(String, String)> = annotation("crds")
+        .iter()
+        .map(|crd| (text(&crd["name"]), text(&crd["kind"])))
+        .collect();
+    let made: BTreeSet<(String, String)> = of_kind("{}", "CustomResourceDefinition")
+        .iter()
+        .map(|crd| {
+            (
+                text(&crd["metadata"]["name"]),
+                text(&crd["spec"]["names"]["kind"]),
+            )
         })
-    };
-    let roles = of_kind("clusterGrants: {enabled: true}", "ClusterRole");
-    assert_eq!(roles.iter().filter(aggregated).count(), 0);
-}
-
-/// Every alert has a page, and every metric that alerts and dashboard ask for is the operator's.
-#[test]
-fn alerts_have_pages_and_queries_name_metrics_that_exist() {
-    let code = std::fs::read_to_string(root().join("src/ops/metrics.rs")).unwrap();
-    let values =
-        "metrics: {rules: {enabled: true, renderMode: alwaysRender}, dashboard: {enabled: true}}";
-    let rules = only(values, "PrometheusRule")["spec"]["groups"][0]["rules"].clone();
-    let mut queries = Vec::new();
-    for rule in rules.as_array().unwrap() {
-        let alert = rule["alert"].as_str().unwrap();
-        let page = root().join(format!("docs/runbooks/{alert}.md"));
-        assert!(page.exists(), "{alert} has no page");
-        let url = rule["annotations"]["runbook_url"].as_str().unwrap();
+        .collect();
+    assert_eq!(listed, made);
+    assert_eq!(
+        annotation("images")[0]["image"],
+        pod("{}")["containers"][0]["image"]
+    );
+    let kinds = [
+        "added",
+        "changed",
+        "deprecated",
+        "removed",
+        "fixed",
+        "security",
+    ];
+    for change in annotation("changes") {
         assert!(
-            url.starts_with("https://") && url.ends_with(&format!("/{alert}.md")),
-            "{url}"
+            kinds.contains(&change["kind"].as_str().unwrap()),
+            "{change}"
         );
-        queries.push(rule["expr"].as_str().unwrap().to_owned());
     }
-    let dashboard = &of_kind(values, "ConfigMap")[0]["data"]["stint.json"];
-    let dashboard: Value = serde_json::from_str(dashboard.as_str().unwrap()).unwrap();
-    for panel in dashboard["panels"].as_array().unwrap() {
-        let targets = panel["targets"].as_array().unwrap().iter();
-        queries.extend(targets.map(|t| t["expr"].as_str().unwrap().to_owned()));
-    }
-    assert!(queries.len() > 20, "{}", queries.len());
-    for query in queries {
-        let words = query.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-        for metric in words.filter(|word| word.starts_with("stint_")) {
-            let metric = metric.trim_end_matches("_bucket");
-            let known = [format!("`{metric}`"), format!("`{metric}{{")];
-            assert!(
-                known.iter().any(|k| code.contains(k)),
-                "no metric {metric}: {query}"
-            );
-        }
-    }
-}
-
-/// Paths of every key whose siblings are listed.
-fn keys(value: &Value, path: &[String], found: &mut Vec<Vec<String>>) {
-    for (key, value) in value.as_object().into_iter().flatten() {
-        let mut path = path.to_vec();
-        path.push(key.clone());
-        // Whoever embeds the chart may have globals of their own.
-        if path[0] != "global" {
-            found.push(path.clone());
-        }
-        // Labels and amounts have names of their own.
-        let open = ["labels", "requests", "limits"].contains(&key.as_str());
-        if value.as_object().is_some_and(|fields| !fields.is_empty()) && !open {
-            keys(value, &path, found);
-        }
-    }
-}
-
-fn nested(path: &[String], value: Value) -> Value {
-    path.iter().rev().fold(value, |inner, key| {
-        Value::Object(Map::from_iter([(key.clone(), inner)]))
-    })
-}
-
-/// One typo: a key that is written wrong or stands in the wrong place, or a value of another type.
-fn typo(dice: &mut Dice, values: &Value, paths: &[Vec<String>]) -> Value {
-    loop {
-        let path = &paths[dice.below(paths.len())];
-        let (key, above) = path.split_last().unwrap();
-        let value = path.iter().fold(values, |value, key| &value[key]).clone();
-        let siblings = above.iter().fold(values, |value, key| &value[key]);
-        let changed = match dice.below(4) {
-            0 => {
-                let mut letters: Vec<char> = key.chars().collect();
-                let at = dice.below(letters.len());
-                letters[at] = if letters[at] == 'x' { 'y' } else { 'x' };
-                [above, &[letters.into_iter().collect()]].concat()
-            }
-            1 => [above, &[format!("{key}s")]].concat(),
-            2 => vec![key.clone()],
-            _ => {
-                let other = match &value {
-                    Value::Array(_) | Value::Object(_) => json!("text"),
-                    _ => json!(["list"]),
-                };
-                return nested(path, other);
-            }
-        };
-        let known = changed.len() == path.len() && siblings.get(changed.last().unwrap()).is_some();
-        let at_top = changed.len() == 1 && values.get(&changed[0]).is_some();
-        if !known && !at_top {
-            return nested(&changed, value);
-        }
-    }
-}
-
-#[test]
-fn a_thousand_typos_in_values_are_refused() {
-    let values = std::fs::read_to_string(root().join("charts/stint/values.yaml")).unwrap();
-    let values: Value = serde_saphyr::from_str(&values).unwrap();
-    let mut paths = Vec::new();
-    keys(&values, &[], &mut paths);
-    let refused = |number: u64| {
-        let typo = typo(&mut Dice::of_case(number), &values, &paths).to_string();
-        let Err(error) = rendered(&typo) else {
-            panic!("not refused: {typo}");
-        };
-        assert!(
-            error.contains("values don't meet the specifications of the schema"),
-            "{typo}: {error}"
-        );
-    };
-    let half = TYPOS / 2;
-    std::thread::scope(|scope| {
-        scope.spawn(|| (0..half).for_each(refused));
-        (half..TYPOS).for_each(refused);
-    });
 }

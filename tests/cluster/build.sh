@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Builds what the tests with a real control plane need, from Go modules alone: etcd, kube-apiserver,
-# kube-controller-manager and kubectl (one multi-call binary), and helm.
+# kube-controller-manager and kubectl (one multi-call binary), and helm. Only when asked for: promtool, which tests the
+# chart's alerts.
 #
-#   tests/cluster/build.sh [FOLDER [controlplane|helm]...]
+#   tests/cluster/build.sh [FOLDER [controlplane|helm|promtool]...]
 #
-# FOLDER is ${CARGO_TARGET_DIR:-target}/cluster unless given; without further words everything is built.
+# FOLDER is ${CARGO_TARGET_DIR:-target}/cluster unless given; without further words controlplane and helm are built.
 # With KUBEBUILDER_ASSETS naming a folder that holds etcd, kube-apiserver and kube-controller-manager, those are
-# linked, and only what that folder lacks is built.
+# linked, and only what that folder lacks is built. A promtool that is installed is linked too.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -46,13 +47,13 @@ need_go() {
 }
 
 build() {
-  local name=$1 module=$2 package=$3 ldflags=$4 hint=$5 binary
+  local name=$1 module=$2 package=$3 ldflags=$4 hint=$5 tags=${6:-} binary
   binary=$(cd "$folder" && pwd)/$name
   if fresh "$binary" "$module"; then return; fi
   need_go "$module"
   echo "building $binary (the first time takes about $hint on 2 cores)"
   # Built beside its place and moved, so that nobody ever starts half a binary.
-  (cd "$module" && CGO_ENABLED=0 go build -trimpath -ldflags "$ldflags" -o "$binary.$$" "$package")
+  (cd "$module" && CGO_ENABLED=0 go build -trimpath -tags "$tags" -ldflags "$ldflags" -o "$binary.$$" "$package")
   mv -f "$binary.$$" "$binary"
 }
 
@@ -91,11 +92,22 @@ helm() {
   fi
 }
 
+promtool() {
+  local installed
+  if installed=$(type -P promtool); then
+    link promtool "$installed"
+  else
+    # It only reads rules here, so it needs no cloud's way of finding what to scrape.
+    build promtool tests/cluster/promtool github.com/prometheus/prometheus/cmd/promtool "-s -w" "4 minutes" remove_all_sd
+  fi
+}
+
 mkdir -p "$folder"
 for part in "${parts[@]}"; do
   case $part in
   controlplane) controlplane ;;
   helm) helm ;;
-  *) fail "there is no part '$part'; the parts are controlplane and helm" ;;
+  promtool) promtool ;;
+  *) fail "there is no part '$part'; the parts are controlplane, helm and promtool" ;;
   esac
 done

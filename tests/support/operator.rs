@@ -245,6 +245,11 @@ impl Stint {
         plain_get(self.admin, path).await
     }
 
+    /// Where probes and metrics are served, as `host:port`.
+    pub fn admin_address(&self) -> String {
+        format!("127.0.0.1:{}", self.admin)
+    }
+
     /// `kubectl` as a user.
     pub async fn kubectl(&self, user: User, args: &[&str]) -> (bool, String) {
         let output = self.cluster.kubectl(user).args(args).output().await;

@@ -88,10 +88,30 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end }}
 
-{{/* Annotation by which cert-manager's CA injector publishes the authority. */}}
-{{- define "stint.injectCa" -}}
+{{/* Annotations of the webhook configurations. By one of them cert-manager's CA injector publishes the authority. */}}
+{{- define "stint.webhookAnnotations" -}}
+{{- $annotations := deepCopy .Values.webhook.annotations }}
 {{- if eq .Values.webhook.certificate.mode "cert-manager" }}
-annotations:
-  cert-manager.io/inject-ca-from: {{ .Release.Namespace }}/{{ include "stint.fullname" . }}-webhook
+{{- $_ := set $annotations "cert-manager.io/inject-ca-from" (printf "%s/%s-webhook" .Release.Namespace (include "stint.fullname" .)) }}
+{{- end }}
+{{- with $annotations }}
+annotations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Secrets with credentials for registries. */}}
+{{- define "stint.imagePullSecrets" -}}
+{{- with concat .Values.global.imagePullSecrets .Values.imagePullSecrets | uniq }}
+imagePullSecrets: {{- toYaml . | nindent 0 }}
+{{- end }}
+{{- end }}
+
+{{/* Address families of a Service. */}}
+{{- define "stint.ipFamilies" -}}
+{{- with .Values.service.ipFamilyPolicy }}
+ipFamilyPolicy: {{ . }}
+{{- end }}
+{{- with .Values.service.ipFamilies }}
+ipFamilies: {{- toYaml . | nindent 0 }}
 {{- end }}
 {{- end }}
