@@ -190,6 +190,24 @@ async fn a_request_is_made_waited_for_listed_explained_and_revoked() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_grant_is_moved_within_the_limits() {
+    let team = team().await;
+    let ended = request(&team, "moved", &["--for", "30m", "--wait"]).await;
+    assert_eq!(ended.status, 0, "{}", ended.err);
+    let ended = stint(&team, User::Alice, &["extend", "moved", "--by", "30m"]).await;
+    assert_eq!(ended.status, 0, "{}", ended.err);
+    assert!(ended.out.contains("moved ends at 20"), "{}", ended.out);
+    let ended = stint(&team, User::Alice, &["extend", "moved", "--for", "600h"]).await;
+    assert_eq!(ended.status, 1, "{} {}", ended.out, ended.err);
+    assert!(ended.err.contains("[WA-TOO-LONG]"), "{}", ended.err);
+    let not_after = ["extend", "moved", "--not-after", "2030-01-01T00:00:00Z"];
+    let ended = stint(&team, User::Alice, &not_after).await;
+    assert_eq!(ended.status, 2, "{} {}", ended.out, ended.err);
+    assert!(ended.err.contains("use --for or --by"), "{}", ended.err);
+    stint(&team, User::Alice, &["revoke", "moved"]).await;
+}
+
+#[tokio::test]
 async fn the_yaml_of_a_request_is_what_kubectl_applies() {
     let team = team().await;
     let ended = request(&team, "printed", &["--for", "30m"]).await;

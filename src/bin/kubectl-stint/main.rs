@@ -15,6 +15,7 @@ mod decide;
 mod draft;
 mod exec;
 mod explain;
+mod extend;
 mod from_error;
 mod holders;
 mod lint;
@@ -60,6 +61,7 @@ enum Command {
     List(list::ListArgs),
     Explain(explain::ExplainArgs),
     Request(Box<request::RequestArgs>),
+    Extend(extend::ExtendArgs),
     Revoke(revoke::RevokeArgs),
     Approve(decide::ApproveArgs),
     Deny(decide::DenyArgs),
@@ -109,6 +111,7 @@ async fn run(command: Command, out: &mut impl Write) -> Answer {
         Command::List(args) => list::run(&args, out).await,
         Command::Explain(args) => explain::run(&args, out).await,
         Command::Request(args) => request::run(&args, out).await,
+        Command::Extend(args) => extend::run(&args, out).await,
         Command::Revoke(args) => revoke::run(&args, out).await,
         Command::Approve(args) => decide::approve(&args, out).await,
         Command::Deny(args) => decide::deny(&args, out).await,

@@ -61,6 +61,27 @@ pub async fn revocation(connection: &Connection, place: &Place, name: &str) -> R
     connection.ask(wish, call).await.map(drop)
 }
 
+/// Changes the end of a request; the generation of its spec comes back.
+pub async fn end(
+    connection: &Connection,
+    place: &Place,
+    name: &str,
+    spec: &Value,
+) -> Result<i64, Failure> {
+    let scope = Scope::from(place);
+    let wish = Wish {
+        name: Some(name),
+        ..scope.wish("patch")
+    };
+    let api = scope.api(connection);
+    let patch = Patch::Merge(json!({"spec": spec}));
+    let params = by_us();
+    let changed = connection
+        .ask(wish, api.patch(name, &params, &patch))
+        .await?;
+    Ok(changed.metadata.generation.unwrap_or_default())
+}
+
 /// Creates a decision; its name comes back.
 pub async fn approval(
     connection: &Connection,
