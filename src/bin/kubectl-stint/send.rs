@@ -172,11 +172,13 @@ pub async fn remove(connection: &Connection, anchor: &Anchor) -> Result<(), Fail
         name: Some(&anchor.name),
     };
     let api: Api<Secret> = Api::namespaced(connection.client.clone(), &anchor.namespace);
-    let mut params = DeleteParams::default();
-    params.preconditions = Some(Preconditions {
-        uid: Some(anchor.uid.clone()),
-        resource_version: None,
-    });
+    let params = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: Some(anchor.uid.clone()),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
     let call = async {
         match api.delete(&anchor.name, &params).await {
             Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => Ok(()),
