@@ -400,3 +400,71 @@ fn kubectl_is_told_the_names_that_fit() {
         (0, ":4\n", "")
     );
 }
+
+#[test]
+fn every_command_has_its_place_on_the_pages() {
+    let folder = Folder::new();
+    let help = stdout(&folder.run(&["--help"]));
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let names: Vec<&str> = commands
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .collect();
+    assert!(names.len() > 10, "{help}");
+    let page =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/kubectl.md")).unwrap();
+    let table: String = page
+        .lines()
+        .filter(|line| line.starts_with("| ["))
+        .collect();
+    for name in names {
+        assert!(
+            table.contains(&format!("`{name}`")),
+            "{name} is not in the table of tasks"
+        );
+    }
+    // Tests that the page names exist.
+    let commands = std::fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/cluster_commands.rs"
+    ))
+    .unwrap();
+    let named: Vec<&str> = page
+        .split("cluster_commands.rs::")
+        .skip(1)
+        .filter_map(|rest| rest.split('`').next())
+        .collect();
+    assert!(!named.is_empty());
+    for test in named {
+        assert!(commands.contains(&format!("fn {test}(")), "{test}");
+    }
+}
+
+/// Every flag of the page is one of the command that stands before it.
+#[test]
+fn the_examples_of_the_page_are_understood() {
+    let folder = Folder::new();
+    let page =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/kubectl.md")).unwrap();
+    let lines = page.replace("\\\n", " ");
+    let examples = lines.lines().filter_map(|line| {
+        line.split_once("kubectl stint ")
+            .filter(|_| line.contains("$ "))
+    });
+    let mut checked = 0;
+    for (_, example) in examples {
+        let mut words = example.split(" -- ").next().unwrap().split_whitespace();
+        let command = words.next().unwrap();
+        let help = stdout(&folder.run(&[command, "--help"]));
+        for flag in words.filter(|word| word.starts_with("--")) {
+            let flag = flag.split('=').next().unwrap();
+            assert!(
+                help.contains(&format!("{flag} ")) || help.contains(&format!("{flag}\n")),
+                "{command} {flag}"
+            );
+            checked += 1;
+        }
+    }
+    assert!(checked > 15, "{checked}");
+}
