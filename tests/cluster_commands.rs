@@ -641,11 +641,12 @@ async fn who_can_do_it_now_and_later_counts_grants_and_standing_bindings() {
     let scheduled =
         format!("ServiceAccount {ns}/migrator by WorkloadAccess {ns}/later (scheduled)");
     let bound = format!("User bob by RoleBinding {ns}/standing");
-    assert_eq!(holders(&[]).await, [grant, bound.clone()]);
     let alone = std::slice::from_ref(&bound);
+    assert_eq!(holders(&[]).await, [&grant, &bound].map(String::clone));
     assert_eq!(holders(&["--at", "45m"]).await, alone);
-    assert_eq!(holders(&["--at", "75m"]).await, [scheduled, bound.clone()]);
-    assert_eq!(holders(&["--at", "3h"]).await, [bound]);
+    let later = holders(&["--at", "75m"]).await;
+    assert_eq!(later, [&scheduled, &bound].map(String::clone));
+    assert_eq!(holders(&["--at", "3h"]).await, alone);
 
     let ended = stint(
         &team,
@@ -886,4 +887,116 @@ async fn a_token_dies_with_its_grant_and_a_signal_reaches_the_command() {
     );
     let private: Value = serde_json::from_slice(&std::fs::read(&copy).unwrap()).unwrap();
     assert_eq!(private["users"][0]["name"], "stint");
+}
+
+#[tokio::test]
+async fn requests_for_the_whole_cluster_take_the_same_way() {
+    let team = team().await;
+    let ns = &team.namespace;
+    let admin = team.stint.cluster().admin();
+    let name = format!("wide-{ns}");
+    let nodes = json!([{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}]);
+    let grantable = json!({"metadata": {"name": format!("nodes-{ns}"), "labels": {"rbac.stint.dev/grantable": "true"}}, "rules": nodes});
+    create(&admin, RBAC, "ClusterRole", "", grantable).await;
+    let terms = json!({"approval": {"required": 1}, "allow": {"cluster": true, "rules": nodes}});
+    team.change_policy(terms).await.unwrap();
+    let asks = json!([{"apiGroups": ["stint.dev"], "resources": ["clusterworkloadaccesses"], "verbs": ["create", "get", "list", "patch"]}]);
+    allow(&team, User::Alice, "", asks).await;
+    let reads = json!([{"apiGroups": ["stint.dev"], "resources": ["clusterworkloadaccesses"], "verbs": ["get"]}]);
+    allow(&team, User::Carol, "", reads).await;
+    let decides = json!([{"apiGroups": ["stint.dev"], "resources": ["accessapprovals"], "verbs": ["create"]}]);
+    allow(&team, User::Carol, ns, decides).await;
+    let approves = json!([{"apiGroups": ["stint.dev"], "resources": ["accesspolicies"], "resourceNames": [ns], "verbs": ["approve"]}]);
+    allow(&team, User::Carol, "", approves).await;
+
+    let account = format!("{ns}/migrator");
+    let ask = [
+        "request",
+        &name,
+        "--cluster",
+        "--account",
+        &account,
+        "--verb",
+        "get",
+        "--resource",
+        "nodes",
+        "--for",
+        "30m",
+        "--reason",
+        "a test",
+    ];
+    eventually(
+        "the policy and the ceiling have reached Stint",
+        async || {
+            let args = [&ask[..], &["--dry-run", "server"]].concat();
+            (stint_wide(&team, User::Alice, &args).await.status == 0).then_some(())
+        },
+    )
+    .await;
+    let ended = stint_wide(&team, User::Alice, &[&ask[..], &["--create"]].concat()).await;
+    assert_eq!(
+        (ended.status, ended.out),
+        (0, format!("ClusterWorkloadAccess {name} created\n")),
+        "{}",
+        ended.err
+    );
+    eventually("Carol approves", async || {
+        let ended = stint_wide(
+            &team,
+            User::Carol,
+            &["approve", &name, "--cluster", "--yes"],
+        )
+        .await;
+        (ended.status == 0).then_some(())
+    })
+    .await;
+    let told = eventually("it is active", async || {
+        let ended = stint_wide(&team, User::Alice, &["explain", &name, "--cluster"]).await;
+        ended.out.contains(" is Active: ").then_some(ended.out)
+    })
+    .await;
+    assert!(
+        told.contains("carol approved it") && told.contains("Stint alone ends this grant"),
+        "{told}"
+    );
+    let ended = stint_wide(&team, User::Alice, &["list", "--cluster", "-o", "name"]).await;
+    assert!(
+        ended
+            .out
+            .contains(&format!("clusterworkloadaccess.stint.dev/{name}\n")),
+        "{}",
+        ended.out
+    );
+    let ended = stint_wide(&team, User::Admin, &["can", &name, "--cluster"]).await;
+    assert_eq!(ended.status, 0, "{}{}", ended.out, ended.err);
+    let ended = stint_wide(
+        &team,
+        User::Admin,
+        &["who-can", "get", "nodes", "-o", "wide"],
+    )
+    .await;
+    let row = ended
+        .out
+        .lines()
+        .find(|line| line.contains(ns.as_str()))
+        .unwrap();
+    assert!(
+        row.contains(&format!("ClusterWorkloadAccess {name}"))
+            && row.contains("ClusterRole stint-wide-"),
+        "{row}"
+    );
+    // Of what she may not list she is told, and of the rest she gets the list.
+    let ended = stint_wide(&team, User::Alice, &["list", "-A"]).await;
+    assert_eq!(ended.status, 2);
+    assert!(
+        ended.out.contains(&name)
+            && ended
+                .err
+                .contains("may not list workloadaccesses.stint.dev in the whole cluster"),
+        "{}{}",
+        ended.out,
+        ended.err
+    );
+    let ended = stint_wide(&team, User::Alice, &["revoke", &name, "--cluster"]).await;
+    assert_eq!(ended.status, 0, "{}", ended.err);
 }

@@ -41,7 +41,7 @@ pub struct WhoCanArgs {
     /// The verb
     verb: String,
 
-    /// On what: RESOURCE[.GROUP][/SUBRESOURCE], or a path that begins with `/`
+    /// On what: RESOURCE.GROUP/SUBRESOURCE, such as deployments.apps or pods/log, or a path that begins with `/`
     resource: String,
 
     /// On this object; all of them when omitted
