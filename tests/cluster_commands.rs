@@ -2,11 +2,16 @@
 
 mod support;
 
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::ListParams;
 use serde_json::{Value, json};
 use std::path::Path;
+use std::process::Stdio;
 use support::cluster::{User, eventually};
 use support::operator::Stint;
 use support::team::{Team, create};
+use tokio::process::Command;
 
 const RBAC: &str = "rbac.authorization.k8s.io/v1";
 
@@ -30,10 +35,13 @@ async fn stint_wide(team: &Team, user: User, args: &[&str]) -> Ended {
 async fn command(team: &Team, user: User, args: &[&str], more: &[&str]) -> Ended {
     let plugin = Path::new(env!("CARGO_BIN_EXE_kubectl-stint"));
     let mut kubectl = team.stint.cluster().kubectl(user);
-    kubectl.env(
-        "PATH",
-        format!("{}:/usr/bin:/bin", plugin.parent().unwrap().display()),
+    let tools = Path::new(kubectl.as_std().get_program()).parent().unwrap();
+    let path = format!(
+        "{}:{}:/usr/bin:/bin",
+        plugin.parent().unwrap().display(),
+        tools.display()
     );
+    kubectl.env("PATH", path);
     let (command, rest) = args.split_first().unwrap();
     let output = kubectl
         .args(["stint", command])
@@ -179,6 +187,24 @@ async fn a_request_is_made_waited_for_listed_explained_and_revoked() {
     assert!(!team.may_get(&team.workload().await, "settings").await);
     let ended = stint(&team, User::Alice, &["list", "--active"]).await;
     assert_eq!((ended.status, ended.out.as_str()), (0, ""));
+}
+
+#[tokio::test]
+async fn the_end_of_a_grant_is_moved_within_the_limits() {
+    let team = team().await;
+    let ended = request(&team, "moved", &["--for", "30m", "--wait"]).await;
+    assert_eq!(ended.status, 0, "{}", ended.err);
+    let ended = stint(&team, User::Alice, &["extend", "moved", "--by", "30m"]).await;
+    assert_eq!(ended.status, 0, "{}", ended.err);
+    assert!(ended.out.contains("moved ends at 20"), "{}", ended.out);
+    let ended = stint(&team, User::Alice, &["extend", "moved", "--for", "600h"]).await;
+    assert_eq!(ended.status, 1, "{} {}", ended.out, ended.err);
+    assert!(ended.err.contains("[WA-TOO-LONG]"), "{}", ended.err);
+    let not_after = ["extend", "moved", "--not-after", "2030-01-01T00:00:00Z"];
+    let ended = stint(&team, User::Alice, &not_after).await;
+    assert_eq!(ended.status, 2, "{} {}", ended.out, ended.err);
+    assert!(ended.err.contains("use --for or --by"), "{}", ended.err);
+    stint(&team, User::Alice, &["revoke", "moved"]).await;
 }
 
 #[tokio::test]
@@ -467,4 +493,510 @@ async fn a_lockdown_ends_the_grants_of_its_policies_and_unlock_admits_again() {
         (ended.status == 0).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_a_grant_gives_is_asked_of_the_authorizer() {
+    let team = team().await;
+    let ns = &team.namespace;
+    let rules = json!([
+        {"apiGroups": ["authorization.k8s.io"], "resources": ["localsubjectaccessreviews"], "verbs": ["create"]},
+        {"apiGroups": ["stint.dev"], "resources": ["workloadaccesses"], "verbs": ["get"]}
+    ]);
+    allow(&team, User::Carol, ns, rules).await;
+    team.granted(&team.request("asked", "30m")).await;
+    let ended = stint(&team, User::Carol, &["can", "asked"]).await;
+    assert_eq!(ended.status, 0, "{}{}", ended.out, ended.err);
+    assert!(
+        ended
+            .out
+            .contains("get configmaps 'settings'  yes      RBAC: allowed by RoleBinding"),
+        "{}",
+        ended.out
+    );
+    assert!(
+        ended.out.ends_with(&format!(
+            "Asked about 1 right: {ns}/migrator has all of them.\n"
+        )),
+        "{}",
+        ended.out
+    );
+
+    stint(&team, User::Alice, &["revoke", "asked"]).await;
+    eventually("the authorizer knows that it is over", async || {
+        let ended = stint(&team, User::Carol, &["can", "asked"]).await;
+        (ended.status == 0 && ended.out.contains("has none of them")).then_some(())
+    })
+    .await;
+    // Something else gives what the grant gave.
+    standing(&team, json!({"kind": "ServiceAccount", "name": "migrator"})).await;
+    let ended = eventually("the residue is found", async || {
+        let ended = stint(&team, User::Carol, &["can", "asked"]).await;
+        (ended.status == 1).then_some(ended)
+    })
+    .await;
+    assert!(
+        ended.out.contains("has 1 of them by something else"),
+        "{}",
+        ended.out
+    );
+    // The same for somebody who may ask about the whole cluster.
+    let ended = stint(&team, User::Admin, &["can", "asked", "-o", "json"]).await;
+    let told: Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!(
+        (ended.status, &told["rights"][0]["allowed"]),
+        (1, &json!(true))
+    );
+    // Who may ask nowhere is told what is missing.
+    let ended = stint(&team, User::Alice, &["can", "asked"]).await;
+    assert_eq!(ended.status, 2);
+    assert!(
+        ended.err.contains(
+            "'alice' may not create localsubjectaccessreviews.authorization.k8s.io in namespace"
+        ),
+        "{}",
+        ended.err
+    );
+}
+
+/// A binding without an end that gives `get` on every ConfigMap of the namespace.
+async fn standing(team: &Team, subject: Value) {
+    let ns = &team.namespace;
+    let admin = team.stint.cluster().admin();
+    let rules = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]);
+    create(
+        &admin,
+        RBAC,
+        "Role",
+        ns,
+        json!({"metadata": {"name": "standing"}, "rules": rules}),
+    )
+    .await;
+    create(
+        &admin,
+        RBAC,
+        "RoleBinding",
+        ns,
+        json!({
+            "metadata": {"name": "standing"}, "subjects": [subject],
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "standing"}
+        }),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn who_can_do_it_now_and_later_counts_grants_and_standing_bindings() {
+    let team = team().await;
+    let ns = &team.namespace;
+    let own = json!([
+        {"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles", "rolebindings"], "verbs": ["list"]},
+        {"apiGroups": ["stint.dev"], "resources": ["workloadaccesses"], "verbs": ["list"]}
+    ]);
+    allow(&team, User::Carol, ns, own).await;
+    let wide = json!([
+        {"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles", "clusterrolebindings"], "verbs": ["list"]},
+        {"apiGroups": ["stint.dev"], "resources": ["clusterworkloadaccesses"], "verbs": ["list"]}
+    ]);
+    allow(&team, User::Carol, "", wide).await;
+    standing(
+        &team,
+        json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "bob"}),
+    )
+    .await;
+    team.granted(&team.request("now", "30m")).await;
+    let start = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
+    let start = format!("{:.0}", start);
+    let ended = request(
+        &team,
+        "later",
+        &["--for", "30m", "--not-before", &start, "--create"],
+    )
+    .await;
+    assert_eq!(ended.status, 0, "{}", ended.err);
+    team.becomes("later", "Scheduled").await;
+
+    let holders = async |args: &[&str]| {
+        let args = [
+            &["who-can", "get", "configmaps", "settings", "-o", "json"],
+            args,
+        ]
+        .concat();
+        let ended = stint(&team, User::Carol, &args).await;
+        assert_eq!(ended.status, 0, "{}", ended.err);
+        let told: Value = serde_json::from_str(&ended.out).unwrap();
+        let holders = told["holders"].as_array().unwrap().iter();
+        let own = holders.map(|h| {
+            format!(
+                "{} by {}",
+                h["subject"].as_str().unwrap(),
+                h["by"].as_str().unwrap()
+            )
+        });
+        // Those who ask are editors of their namespace.
+        own.filter(|text| text.contains(ns.as_str()) && !text.ends_with("/members"))
+            .collect::<Vec<String>>()
+    };
+    let grant = format!("ServiceAccount {ns}/migrator by WorkloadAccess {ns}/now");
+    let scheduled =
+        format!("ServiceAccount {ns}/migrator by WorkloadAccess {ns}/later (scheduled)");
+    let bound = format!("User bob by RoleBinding {ns}/standing");
+    let alone = std::slice::from_ref(&bound);
+    assert_eq!(holders(&[]).await, [&grant, &bound].map(String::clone));
+    assert_eq!(holders(&["--at", "45m"]).await, alone);
+    let later = holders(&["--at", "75m"]).await;
+    assert_eq!(later, [&scheduled, &bound].map(String::clone));
+    assert_eq!(holders(&["--at", "3h"]).await, alone);
+
+    let ended = stint(
+        &team,
+        User::Carol,
+        &["who-can", "get", "configmaps", "settings"],
+    )
+    .await;
+    assert!(
+        ended.out.lines().all(|line| line.chars().count() <= 100),
+        "{}",
+        ended.out
+    );
+    assert!(ended.out.contains("no end"), "{}", ended.out);
+    let ended = stint(&team, User::Carol, &["who-can", "get", "configmaps"]).await;
+    assert!(
+        ended.err.contains("more hold it on single objects alone"),
+        "{}",
+        ended.err
+    );
+    // What lives in the cluster is not given by a RoleBinding.
+    let ended = stint(
+        &team,
+        User::Carol,
+        &["who-can", "get", "nodes", "-o", "json"],
+    )
+    .await;
+    assert!(!ended.out.contains(ns.as_str()), "{}", ended.out);
+    let ended = stint(&team, User::Carol, &["who-can", "get", "gadgets"]).await;
+    assert_eq!(ended.status, 2);
+    assert!(
+        ended.err.contains("this cluster serves no gadgets"),
+        "{}",
+        ended.err
+    );
+    let ended = stint(&team, User::Alice, &["who-can", "get", "configmaps"]).await;
+    assert_eq!(ended.status, 2);
+    assert!(
+        ended.err.contains(
+            "'alice' may not list clusterroles.rbac.authorization.k8s.io in the whole cluster"
+        ),
+        "{}",
+        ended.err
+    );
+}
+
+/// Carol may run commands as the account, and nothing else.
+async fn runner(team: &Team) {
+    let rules = json!([
+        {"apiGroups": ["stint.dev"], "resources": ["workloadaccesses"], "verbs": ["get"]},
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create", "delete"]},
+        {"apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": ["migrator"], "verbs": ["create"]}
+    ]);
+    allow(team, User::Carol, &team.namespace, rules).await;
+    let admin = team.stint.cluster().admin();
+    create(
+        &admin,
+        "v1",
+        "ConfigMap",
+        &team.namespace,
+        json!({"metadata": {"name": "settings"}}),
+    )
+    .await;
+}
+
+fn secrets(team: &Team) -> Api<Secret> {
+    Api::namespaced(team.stint.cluster().admin(), &team.namespace)
+}
+
+#[tokio::test]
+async fn a_command_runs_as_the_account_and_leaves_nothing_behind() {
+    let team = team().await;
+    runner(&team).await;
+    team.granted(&team.request("run", "30m")).await;
+    let ended = stint(
+        &team,
+        User::Carol,
+        &[
+            "exec",
+            "run",
+            "--",
+            "kubectl",
+            "get",
+            "configmap",
+            "settings",
+            "-o",
+            "name",
+        ],
+    )
+    .await;
+    assert_eq!(
+        (ended.status, ended.out.as_str()),
+        (0, "configmap/settings\n"),
+        "{}",
+        ended.err
+    );
+    let ended = stint(
+        &team,
+        User::Carol,
+        &["exec", "run", "--", "kubectl", "get", "configmap", "other"],
+    )
+    .await;
+    assert_eq!(ended.status, 1);
+    assert!(
+        ended.err.contains(&format!(
+            "system:serviceaccount:{}:migrator",
+            team.namespace
+        )),
+        "{}",
+        ended.err
+    );
+
+    let script = "echo $KUBECONFIG; stat -c %a $KUBECONFIG $(dirname $KUBECONFIG); exit 7";
+    let ended = stint(
+        &team,
+        User::Carol,
+        &["exec", "run", "--", "sh", "-c", script],
+    )
+    .await;
+    assert_eq!(ended.status, 7, "{}", ended.err);
+    let lines: Vec<&str> = ended.out.lines().collect();
+    assert_eq!(lines[1..], ["600", "700"]);
+    assert!(!Path::new(lines[0]).exists() && !Path::new(lines[0]).parent().unwrap().exists());
+    let ended = stint(
+        &team,
+        User::Carol,
+        &["exec", "run", "--", "sh", "-c", "kill -TERM $$"],
+    )
+    .await;
+    assert_eq!(ended.status, 128 + 15);
+    let ended = stint(
+        &team,
+        User::Carol,
+        &["exec", "run", "--", "no-such-program"],
+    )
+    .await;
+    assert_eq!(ended.status, 127);
+    let left = secrets(&team)
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .items;
+    assert!(left.is_empty(), "{left:?}");
+
+    stint(&team, User::Alice, &["revoke", "run"]).await;
+    let ended = stint(&team, User::Carol, &["exec", "run", "--", "true"]).await;
+    assert_eq!(ended.status, 1);
+    assert!(
+        ended.err.contains("gives no rights now: it is Revoked"),
+        "{}",
+        ended.err
+    );
+}
+
+#[tokio::test]
+async fn a_token_dies_with_its_grant_and_a_signal_reaches_the_command() {
+    let team = team().await;
+    runner(&team).await;
+    let cluster = team.stint.cluster();
+    team.granted(&team.request("long", "30m")).await;
+    let copy = cluster.dir().join(format!("copy-{}", team.namespace));
+    let script = format!(
+        "cp $KUBECONFIG {0}.part; trap 'echo told; exit 42' TERM; mv {0}.part {0}; while :; do sleep 0.05; done",
+        copy.display()
+    );
+    let running = Command::new(env!("CARGO_BIN_EXE_kubectl-stint"))
+        .env("KUBECONFIG", cluster.kubeconfig(User::Carol))
+        .args([
+            "exec",
+            "long",
+            "-n",
+            &team.namespace,
+            "--",
+            "sh",
+            "-c",
+            &script,
+        ])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let id = running.id().unwrap().to_string();
+    eventually("the command runs", async || copy.exists().then_some(())).await;
+    let made = secrets(&team)
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .items;
+    assert_eq!(made.len(), 1, "{made:?}");
+    let with_token = async || {
+        let mut kubectl = cluster.kubectl(User::Carol);
+        kubectl
+            .env("KUBECONFIG", &copy)
+            .args(["get", "configmap", "settings"]);
+        let output = kubectl.output().await.unwrap();
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
+    };
+    let text = with_token().await;
+    assert!(text.contains("settings"), "{text}");
+
+    // The request is deleted: Kubernetes' garbage collector alone takes the Secret, and with it the token.
+    let (ok, text) = team
+        .stint
+        .kubectl(
+            User::Alice,
+            &["delete", "wa", "long", "-n", &team.namespace],
+        )
+        .await;
+    assert!(ok, "{text}");
+    eventually("the Secret is gone while the command runs", async || {
+        let left = secrets(&team)
+            .list(&ListParams::default())
+            .await
+            .ok()?
+            .items;
+        left.is_empty().then_some(())
+    })
+    .await;
+    eventually("the token is not accepted any more", async || {
+        let text = with_token().await;
+        (text.contains("Unauthorized") || text.contains("must be logged in")).then_some(())
+    })
+    .await;
+
+    let told = Command::new("kill")
+        .args(["-TERM", &id])
+        .status()
+        .await
+        .unwrap();
+    assert!(told.success());
+    let output = running.wait_with_output().await.unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(
+        (output.status.code(), output.stdout),
+        (Some(42), b"told\n".to_vec()),
+        "{text}"
+    );
+    let private: Value = serde_json::from_slice(&std::fs::read(&copy).unwrap()).unwrap();
+    assert_eq!(private["users"][0]["name"], "stint");
+}
+
+#[tokio::test]
+async fn requests_for_the_whole_cluster_take_the_same_way() {
+    let team = team().await;
+    let ns = &team.namespace;
+    let admin = team.stint.cluster().admin();
+    let name = format!("wide-{ns}");
+    let nodes = json!([{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}]);
+    let grantable = json!({"metadata": {"name": format!("nodes-{ns}"), "labels": {"rbac.stint.dev/grantable": "true"}}, "rules": nodes});
+    create(&admin, RBAC, "ClusterRole", "", grantable).await;
+    let terms = json!({"approval": {"required": 1}, "allow": {"cluster": true, "rules": nodes}});
+    team.change_policy(terms).await.unwrap();
+    let asks = json!([{"apiGroups": ["stint.dev"], "resources": ["clusterworkloadaccesses"], "verbs": ["create", "get", "list", "patch"]}]);
+    allow(&team, User::Alice, "", asks).await;
+    let reads = json!([{"apiGroups": ["stint.dev"], "resources": ["clusterworkloadaccesses"], "verbs": ["get"]}]);
+    allow(&team, User::Carol, "", reads).await;
+    let decides = json!([{"apiGroups": ["stint.dev"], "resources": ["accessapprovals"], "verbs": ["create"]}]);
+    allow(&team, User::Carol, ns, decides).await;
+    let approves = json!([{"apiGroups": ["stint.dev"], "resources": ["accesspolicies"], "resourceNames": [ns], "verbs": ["approve"]}]);
+    allow(&team, User::Carol, "", approves).await;
+
+    let account = format!("{ns}/migrator");
+    let ask = [
+        "request",
+        &name,
+        "--cluster",
+        "--account",
+        &account,
+        "--verb",
+        "get",
+        "--resource",
+        "nodes",
+        "--for",
+        "30m",
+        "--reason",
+        "a test",
+    ];
+    eventually(
+        "the policy and the ceiling have reached Stint",
+        async || {
+            let args = [&ask[..], &["--dry-run", "server"]].concat();
+            (stint_wide(&team, User::Alice, &args).await.status == 0).then_some(())
+        },
+    )
+    .await;
+    let ended = stint_wide(&team, User::Alice, &[&ask[..], &["--create"]].concat()).await;
+    assert_eq!(
+        (ended.status, ended.out),
+        (0, format!("ClusterWorkloadAccess {name} created\n")),
+        "{}",
+        ended.err
+    );
+    eventually("Carol approves", async || {
+        let ended = stint_wide(
+            &team,
+            User::Carol,
+            &["approve", &name, "--cluster", "--yes"],
+        )
+        .await;
+        (ended.status == 0).then_some(())
+    })
+    .await;
+    let told = eventually("it is active", async || {
+        let ended = stint_wide(&team, User::Alice, &["explain", &name, "--cluster"]).await;
+        ended.out.contains(" is Active: ").then_some(ended.out)
+    })
+    .await;
+    assert!(
+        told.contains("carol approved it") && told.contains("Stint alone ends this grant"),
+        "{told}"
+    );
+    let ended = stint_wide(&team, User::Alice, &["list", "--cluster", "-o", "name"]).await;
+    assert!(
+        ended
+            .out
+            .contains(&format!("clusterworkloadaccess.stint.dev/{name}\n")),
+        "{}",
+        ended.out
+    );
+    let ended = stint_wide(&team, User::Admin, &["can", &name, "--cluster"]).await;
+    assert_eq!(ended.status, 0, "{}{}", ended.out, ended.err);
+    let ended = stint_wide(
+        &team,
+        User::Admin,
+        &["who-can", "get", "nodes", "-o", "wide"],
+    )
+    .await;
+    let row = ended
+        .out
+        .lines()
+        .find(|line| line.contains(ns.as_str()))
+        .unwrap();
+    assert!(
+        row.contains(&format!("ClusterWorkloadAccess {name}"))
+            && row.contains("ClusterRole stint-wide-"),
+        "{row}"
+    );
+    // Of what she may not list she is told, and of the rest she gets the list.
+    let ended = stint_wide(&team, User::Alice, &["list", "-A"]).await;
+    assert_eq!(ended.status, 2);
+    assert!(
+        ended.out.contains(&name)
+            && ended
+                .err
+                .contains("may not list workloadaccesses.stint.dev in the whole cluster"),
+        "{}{}",
+        ended.out,
+        ended.err
+    );
+    let ended = stint_wide(&team, User::Alice, &["revoke", &name, "--cluster"]).await;
+    assert_eq!(ended.status, 0, "{}", ended.err);
 }

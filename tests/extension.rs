@@ -111,8 +111,8 @@ async fn a_later_end_goes_to_the_deadline_first_and_access_does_not_break_off() 
             wrote,
             [
                 "PATCH jobs",
-                "PUT roles",
                 "PATCH rolebindings",
+                "PUT roles",
                 "PATCH workloadaccesses"
             ]
         );
@@ -404,6 +404,108 @@ async fn a_later_end_that_is_denied_or_not_approved_changes_nothing() {
     );
 }
 
+/// A grant for eight hours that Bob approved for one.
+async fn capped() -> (World, Operator) {
+    let world = asking();
+    let operator = world.operator();
+    world.admit("a", json!({"duration": "8h"}));
+    let mut yes = decision(&world, "first", "a", "Approve");
+    yes["spec"]["notAfter"] = json!("2026-12-01T13:00:00Z");
+    world.api.seed(sealed(&world, yes, "bob"));
+    world.pass(SECOND).await;
+    assert_ends(&world, "2026-12-01T13:00:00Z");
+    (world, operator)
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_and_back_does_not_undo_what_an_approver_set() {
+    let (world, operator) = capped().await;
+    lasts(&world, &operator, "30m").await.unwrap();
+    assert_ends(&world, "2026-12-01T12:30:00Z");
+    let warned = lasts(&world, &operator, "8h").await.unwrap();
+    assert!(warned[0].contains("for 1 more approval"), "{warned:?}");
+    assert_ends(&world, "2026-12-01T12:30:00Z");
+    assert_eq!(condition(&world, "Extended").unwrap()[1], "PendingApproval");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_does_not_undo_what_an_approver_set() {
+    let (world, operator) = asked_for_more().await;
+    let mut yes = decision(&world, "second", "a", "Approve");
+    yes["spec"]["notAfter"] = json!("2026-12-01T13:30:00Z");
+    let cut = world.api.cut_after_write(1);
+    world.api.seed(sealed(&world, yes, "carol"));
+    cut.notified().await;
+    drop(operator);
+    world.api.heal();
+    let _next = world.operator();
+    world.pass(SECOND * 2).await;
+    assert_ends(&world, "2026-12-01T13:30:00Z");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_a_part_of_a_later_end_back_does_not_ask_for_the_rest() {
+    let (world, operator) = asked_for_more().await;
+    // Eve could not ask for any of it.
+    edit(&world, &operator, "a", json!({"duration": "90m"}), "eve")
+        .await
+        .unwrap();
+    world.pass(SECOND).await;
+    let mine = decision(&world, "mine", "a", "Approve");
+    let refused = create(&world, &operator, &mine, "dan").await.unwrap_err();
+    assert!(refused.1.contains("WA-APPROVAL-SELF"), "{refused:?}");
+    let yes = decision(&world, "second", "a", "Approve");
+    create(&world, &operator, &yes, "carol").await.unwrap();
+    world.pass(SECOND).await;
+    assert_ends(&world, "2026-12-01T13:30:00Z");
+    assert_eq!(request(&world, "a")["status"]["extensions"][0]["by"], "dan");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_approves_more_takes_nothing_away() {
+    let (world, _operator) = asked_for_more().await;
+    let mut yes = decision(&world, "second", "a", "Approve");
+    yes["spec"]["notAfter"] = json!("2026-12-01T12:10:00Z");
+    world.api.seed(sealed(&world, yes, "carol"));
+    world.pass(SECOND).await;
+    assert_ends(&world, "2026-12-01T13:00:00Z");
+    world.pass(MINUTE * 30).await;
+    assert_eq!(world.reason("a"), "Active");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_end_that_the_api_server_refuses_leaves_the_old_one_active() {
+    let (world, operator) = active(json!({"duration": "1h"})).await;
+    world.api.harm(on("PATCH", "jobs"), Harm::Refuse(403), None);
+    lasts(&world, &operator, "2h").await.unwrap();
+    world.pass(MINUTE).await;
+    assert_eq!(world.reason("a"), "Active");
+    assert_ends(&world, "2026-12-01T13:00:00Z");
+    world.api.heal();
+    world.pass(MINUTE).await;
+    assert_ends(&world, "2026-12-01T14:00:00Z");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shorter_end_in_the_spec_counts_whatever_the_record_says() {
+    let (world, operator) = active(json!({"notAfter": "2026-12-01T14:00:00Z"})).await;
+    drop(operator);
+    let operator = world.operator();
+    let shorter = json!({"notAfter": "2026-12-01T13:00:00Z"});
+    edit(&world, &operator, "a", shorter, "alice")
+        .await
+        .unwrap();
+    let hash = hash_of(&request(&world, "a"));
+    for kind in ["jobs", "rolebindings"] {
+        let mut object = world.api.list(kind, NAMESPACE).remove(0);
+        object["metadata"]["annotations"]["stint.dev/not-after"] = json!("2026-12-01T22:00:00Z");
+        object["metadata"]["annotations"]["stint.dev/spec-hash"] = json!(hash);
+        world.api.seed(object);
+    }
+    world.pass(SECOND * 10).await;
+    assert_ends(&world, "2026-12-01T13:00:00Z");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_approved_grant_can_be_shortened_without_another_approval() {
     let world = asking();
@@ -429,6 +531,31 @@ async fn an_emergency_stays_short() {
     assert!(refused.contains("by break-glass"), "{refused}");
     assert_eq!(lasts(&world, &operator, "1h").await, Ok(vec![]));
     assert_ends(&world, "2026-12-01T13:00:00Z");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_emergency_that_goes_on_is_reviewed_again_and_not_by_who_extended_it() {
+    let world = world();
+    approvers(&world, &["bob", "carol"]);
+    let glass = json!({"breakGlass": {"maxDuration": "1h"}, "approval": {"required": 1}});
+    change_policy(&world, "jobs", glass);
+    let window = json!({"duration": "30m", "urgency": "BreakGlass", "ticket": "INC-7"});
+    let (world, operator) = begun(world, window).await;
+    let required = |world: &World| condition(world, "ReviewRequired").unwrap()[0].clone();
+    decide(&world, "one", "a", "Review", "carol");
+    world.pass(SECOND).await;
+    assert_eq!(required(&world), "False");
+    edit(&world, &operator, "a", json!({"duration": "1h"}), "bob")
+        .await
+        .unwrap();
+    world.pass(SECOND).await;
+    assert_eq!(required(&world), "True");
+    decide(&world, "two", "a", "Review", "bob");
+    world.pass(SECOND).await;
+    assert_eq!(required(&world), "True");
+    decide(&world, "three", "a", "Review", "carol");
+    world.pass(SECOND).await;
+    assert_eq!(required(&world), "False");
 }
 
 #[tokio::test(start_paused = true)]
@@ -557,17 +684,17 @@ async fn a_crash_after_any_write_of_an_extension_loses_neither_access_nor_the_en
 #[rstest]
 #[tokio::test(start_paused = true)]
 async fn a_crash_in_the_middle_of_one_that_is_refused_afterwards_leaves_the_old_end(
-    #[values(1, 2)] k: u64,
+    #[values(0, 1)] max: i64,
 ) {
     let (world, operator) = active(json!({"duration": "1h"})).await;
     guarded(&world, async {
-        let cut = world.api.cut_after_write(k);
+        let cut = world.api.cut_after_write(1);
         let later = json!({"duration": "2h"});
         edit(&world, &operator, "a", later, "alice").await.unwrap();
         cut.notified().await;
         drop(operator);
         world.api.heal();
-        limit(&world, json!({"maxDuration": "1h"}));
+        limit(&world, json!({"maxDuration": "1h", "maxExtensions": max}));
         let _next = world.operator();
         world.pass(SECOND * 2).await;
         assert_eq!(world.reason("a"), "Active");

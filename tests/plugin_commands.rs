@@ -216,7 +216,26 @@ fn a_user_can_be_impersonated() {
 }
 
 #[rstest]
-fn each_command_helps_with_examples(#[values("list", "explain", "lint", "codes")] command: &str) {
+fn each_command_helps_with_examples(
+    #[values(
+        "list",
+        "explain",
+        "request",
+        "revoke",
+        "approve",
+        "deny",
+        "review",
+        "can",
+        "who-can",
+        "exec",
+        "lockdown",
+        "unlock",
+        "lint",
+        "codes",
+        "completion"
+    )]
+    command: &str,
+) {
     let folder = Folder::new();
     let output = folder.run(&[command, "--help"]);
     assert_eq!(status(&output), 0);
@@ -225,4 +244,227 @@ fn each_command_helps_with_examples(#[values("list", "explain", "lint", "codes")
         text.contains("Examples:") && text.contains(&format!("kubectl stint {command}")),
         "{text}"
     );
+}
+
+#[test]
+fn a_request_is_printed_without_any_cluster() {
+    let folder = Folder::new();
+    let args = [
+        "request",
+        "m-1",
+        "--account",
+        "migrator",
+        "--verb",
+        "get",
+        "--resource",
+        "deployments",
+        "--for",
+        "30m",
+        "--reason",
+        "a: \"b\"\u{1b}[2J",
+        "--kubeconfig",
+        "nowhere",
+    ];
+    let output = folder.run(&args);
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(
+        !text.contains(|c: char| c.is_control() && c != '\n'),
+        "{text:?}"
+    );
+    let read: Value = serde_saphyr::from_str(&text).unwrap();
+    assert_eq!(read["spec"]["reason"], "a: \"b\"\u{1b}[2J");
+    assert_eq!(read["spec"]["rules"][0]["apiGroups"], json!(["apps"]));
+    // What it prints is judged as it is.
+    let (_, judged) = lint_text(&text.replace("\\u001b[2J", ""), &[]);
+    assert!(
+        judged.contains("1 object judged") && !judged.contains("WA-DECODE"),
+        "{judged}"
+    );
+}
+
+#[rstest]
+#[case::lockdown(&["lockdown", "a"])]
+#[case::unlock(&["unlock", "a"])]
+fn without_a_terminal_nothing_is_confirmed(#[case] args: &[&str]) {
+    let folder = Folder::new();
+    let server = api_server(&folder, vec![]);
+    let (status, out, err) = ask(&folder, args);
+    server.join().unwrap();
+    assert_eq!((status, out.as_str()), (2, ""));
+    assert_eq!(
+        err,
+        "kubectl-stint: nobody is there to confirm this; say --yes\n"
+    );
+}
+
+#[test]
+fn a_lockdown_goes_on_where_one_policy_cannot_be_suspended() {
+    let folder = Folder::new();
+    let policies = json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList", "metadata": {},
+        "items": [{"metadata": {"name": "a"}}, {"metadata": {"name": "b"}}]});
+    let done = json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {"name": "x"}});
+    let no = failure(
+        403,
+        "accesspolicies.stint.dev \"a\" is forbidden: User \"bob\" cannot patch resource \"accesspolicies\" in API group \"stint.dev\" at the cluster scope",
+    );
+    let server = api_server(&folder, vec![(200, policies, ""), no, (200, done, "")]);
+    let (status, out, err) = ask(&folder, &["lockdown", "--all", "--yes"]);
+    let asked = server.join().unwrap();
+    assert_eq!(status, 2, "{err}");
+    assert!(
+        out.contains("is suspended") && out.lines().count() == 1,
+        "{out}"
+    );
+    assert!(
+        err.contains("'bob' may not patch accesspolicies.stint.dev"),
+        "{err}"
+    );
+    for call in &asked[1..] {
+        assert!(
+            call.starts_with("PATCH /apis/stint.dev/v1alpha1/accesspolicies/"),
+            "{call}"
+        );
+        assert!(call.ends_with(r#"{"spec":{"suspended":true}}"#), "{call}");
+    }
+}
+
+#[rstest]
+#[case::bash("bash", "complete -F")]
+#[case::zsh("zsh", "#compdef kubectl-stint")]
+#[case::fish("fish", "complete -c kubectl-stint")]
+fn each_shell_completes(#[case] shell: &str, #[case] text: &str) {
+    let folder = Folder::new();
+    let output = folder.run(&["completion", shell]);
+    assert_eq!(status(&output), 0);
+    let script = stdout(&output);
+    assert!(
+        script.contains(text) && script.contains("who-can"),
+        "{script}"
+    );
+    // A reader that has enough is no error.
+    let command = format!("kubectl-stint completion {shell} | head -c 1");
+    let path = std::env::current_exe().unwrap();
+    let folder = path
+        .parent()
+        .and_then(|p| p.parent())
+        .unwrap()
+        .display()
+        .to_string();
+    let piped = std::process::Command::new("sh")
+        .args(["-c", &command])
+        .env("PATH", format!("{folder}:/usr/bin:/bin"))
+        .output()
+        .unwrap();
+    assert!(stderr(&piped).is_empty(), "{}", stderr(&piped));
+}
+
+#[test]
+fn kubectl_is_told_the_names_that_fit() {
+    let folder = Folder::new();
+    let server = api_server(
+        &folder,
+        vec![(
+            200,
+            page(vec![item("migrate-42", "r"), item("other", "r")], ""),
+            "",
+        )],
+    );
+    let output = folder.run(&[
+        "__complete",
+        "explain",
+        "--kubeconfig",
+        "kubeconfig",
+        "-n",
+        "payments",
+        "mi",
+    ]);
+    let asked = server.join().unwrap();
+    assert!(
+        asked[0].contains("/namespaces/payments/workloadaccesses?"),
+        "{}",
+        asked[0]
+    );
+    assert_eq!(
+        (status(&output), stdout(&output).as_str()),
+        (0, "migrate-42\n:4\n")
+    );
+    // Nobody reads errors between two keys.
+    let output = folder.run(&["__complete", "explain", "--kubeconfig", "nowhere", ""]);
+    assert_eq!(
+        (
+            status(&output),
+            stdout(&output).as_str(),
+            stderr(&output).as_str()
+        ),
+        (0, ":4\n", "")
+    );
+}
+
+#[test]
+fn every_command_has_its_place_on_the_pages() {
+    let folder = Folder::new();
+    let help = stdout(&folder.run(&["--help"]));
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let names: Vec<&str> = commands
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .collect();
+    assert!(names.len() > 10, "{help}");
+    let page =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/kubectl.md")).unwrap();
+    let table: String = page
+        .lines()
+        .filter(|line| line.starts_with("| ["))
+        .collect();
+    for name in names {
+        assert!(
+            table.contains(&format!("`{name}`")),
+            "{name} is not in the table of tasks"
+        );
+    }
+    // Tests that the page names exist.
+    let commands = std::fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/cluster_commands.rs"
+    ))
+    .unwrap();
+    let named: Vec<&str> = page
+        .split("cluster_commands.rs::")
+        .skip(1)
+        .filter_map(|rest| rest.split('`').next())
+        .collect();
+    assert!(!named.is_empty());
+    for test in named {
+        assert!(commands.contains(&format!("fn {test}(")), "{test}");
+    }
+}
+
+/// Every flag of the page is one of the command that stands before it.
+#[test]
+fn the_examples_of_the_page_are_understood() {
+    let folder = Folder::new();
+    let page =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/kubectl.md")).unwrap();
+    let lines = page.replace("\\\n", " ");
+    let examples = lines.lines().filter_map(|line| {
+        line.split_once("kubectl stint ")
+            .filter(|_| line.contains("$ "))
+    });
+    let mut checked = 0;
+    for (_, example) in examples {
+        let mut words = example.split(" -- ").next().unwrap().split_whitespace();
+        let command = words.next().unwrap();
+        let help = stdout(&folder.run(&[command, "--help"]));
+        for flag in words.filter(|word| word.starts_with("--")) {
+            let flag = flag.split('=').next().unwrap();
+            assert!(
+                help.contains(&format!("{flag} ")) || help.contains(&format!("{flag}\n")),
+                "{command} {flag}"
+            );
+            checked += 1;
+        }
+    }
+    assert!(checked > 15, "{checked}");
 }

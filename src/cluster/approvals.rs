@@ -9,7 +9,7 @@ use crate::domain::facts::Live;
 use crate::domain::grant::Grant;
 use crate::domain::oversight::{self, Review};
 use crate::domain::policy::Policy;
-use crate::domain::receipt::{Keys, Requester};
+use crate::domain::receipt::{Claims, Keys, Requester};
 use futures::{StreamExt, TryStreamExt};
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
@@ -65,9 +65,14 @@ impl FactReader {
     pub async fn review(
         &self,
         grant: &Grant,
-        requester: &Requester,
+        claims: &Claims,
         status: &WorkloadAccessStatus,
     ) -> Result<Option<Review>, ApiError> {
+        let extender = claims.extended.as_ref().map(|extended| &extended.by);
+        let asked = |by: &Requester| {
+            let mut all = extender.into_iter().chain([&claims.requester]);
+            all.any(|who| approval::same_person(by, who))
+        };
         let Some(policy) = &status.policy else {
             return Ok(None);
         };
@@ -75,9 +80,7 @@ impl FactReader {
             return Ok(None);
         }
         for Approval { by, at, .. } in self.decisions(grant, &[Decision::Review]) {
-            if !approval::same_person(&by, requester)
-                && authz::may(&self.client, &by, "approve", &policy.name).await?
-            {
+            if !asked(&by) && authz::may(&self.client, &by, "approve", &policy.name).await? {
                 let by = by.username;
                 return Ok(Some(Review { by, at }));
             }

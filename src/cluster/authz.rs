@@ -5,7 +5,8 @@ use crate::cluster::{ApiError, call};
 use crate::domain::receipt::Requester;
 use crate::domain::verification::{Question, Subject, Target};
 use k8s_openapi::api::authorization::v1::{
-    NonResourceAttributes, ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
+    LocalSubjectAccessReview, NonResourceAttributes, ResourceAttributes, SubjectAccessReview,
+    SubjectAccessReviewSpec, SubjectAccessReviewStatus,
 };
 use kube::api::PostParams;
 use kube::{Api, Client};
@@ -43,6 +44,35 @@ pub async fn still_may(
     namespace: Option<&str>,
     question: &Question,
 ) -> Result<Option<String>, ApiError> {
+    let review = SubjectAccessReview {
+        spec: asking(subject, namespace, question),
+        ..SubjectAccessReview::default()
+    };
+    ask(client, review).await
+}
+
+/// The same in a namespace, for who may ask about that one alone.
+pub async fn still_may_within(
+    client: &Client,
+    subject: &Subject,
+    namespace: &str,
+    question: &Question,
+) -> Result<Option<String>, ApiError> {
+    let mut review = LocalSubjectAccessReview {
+        spec: asking(subject, Some(namespace), question),
+        ..LocalSubjectAccessReview::default()
+    };
+    review.metadata.namespace = Some(namespace.to_owned());
+    let reviews: Api<LocalSubjectAccessReview> = Api::namespaced(client.clone(), namespace);
+    let answer = call(reviews.create(&PostParams::default(), &review)).await?;
+    said(answer.status)
+}
+
+fn asking(
+    subject: &Subject,
+    namespace: Option<&str>,
+    question: &Question,
+) -> SubjectAccessReviewSpec {
     let mut spec = SubjectAccessReviewSpec {
         user: Some(subject.user.clone()),
         uid: Some(subject.uid.clone()).filter(|uid| !uid.is_empty()),
@@ -75,18 +105,18 @@ pub async fn still_may(
             });
         }
     }
-    let review = SubjectAccessReview {
-        spec,
-        ..SubjectAccessReview::default()
-    };
-    ask(client, review).await
+    spec
 }
 
 /// What allows, in the words of the authorizer, possibly none; `None` when nothing does.
 async fn ask(client: &Client, review: SubjectAccessReview) -> Result<Option<String>, ApiError> {
     let reviews: Api<SubjectAccessReview> = Api::all(client.clone());
     let answer = call(reviews.create(&PostParams::default(), &review)).await?;
-    let status = answer.status.ok_or(ApiError::Incomplete("status"))?;
+    said(answer.status)
+}
+
+fn said(status: Option<SubjectAccessReviewStatus>) -> Result<Option<String>, ApiError> {
+    let status = status.ok_or(ApiError::Incomplete("status"))?;
     let allowed = status.allowed && status.denied != Some(true);
     Ok(allowed.then(|| status.reason.unwrap_or_default()))
 }

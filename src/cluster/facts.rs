@@ -191,13 +191,11 @@ impl FactReader {
         who: &Requester,
         policies: &[(Arc<Policy>, bool)],
     ) -> Result<BTreeSet<String>, ApiError> {
-        let mut names = BTreeSet::new();
-        for (policy, _) in policies {
-            if authz::may(&self.client, who, "use", policy.name()).await? {
-                names.insert(policy.name().to_owned());
-            }
-        }
-        Ok(names)
+        let asked = policies.iter().map(|(policy, _)| async {
+            let may = authz::may(&self.client, who, "use", policy.name()).await?;
+            Ok::<_, ApiError>(may.then(|| policy.name().to_owned()))
+        });
+        Ok(try_join_all(asked).await?.into_iter().flatten().collect())
     }
 
     pub(super) async fn list_policies(&self) -> Result<Vec<Arc<Policy>>, ApiError> {

@@ -260,14 +260,19 @@ impl Expiry {
         let _ = tokio::time::timeout(MAX_YIELD, crowd).await;
     }
 
-    /// Deletes everything that is due now, once. Returns how many deletions failed.
+    /// Deletes everything that is due now, once, and waits for what is being deleted already. Returns how many deletions of its
+    /// own failed.
     pub async fn sweep(&self) -> usize {
+        let begun: Vec<String> = self.lock().under_way.iter().cloned().collect();
         let due = self.lock().take_due(self.clock.now(), usize::MAX);
         let deletions = due.into_iter().map(|d| self.delete(d));
         let results: Vec<bool> = futures::stream::iter(deletions)
             .buffer_unordered(PARALLEL)
             .collect()
             .await;
+        while begun.iter().any(|uid| self.lock().under_way.contains(uid)) {
+            tokio::time::sleep(YIELD).await;
+        }
         results.into_iter().filter(|gone| !gone).count()
     }
 

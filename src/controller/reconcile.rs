@@ -14,6 +14,7 @@ use crate::controller::seats::Seats;
 use crate::controller::switched::Switched;
 use crate::domain::admit;
 use crate::domain::drift::{self, Drift};
+use crate::domain::extension::HeldBack;
 use crate::domain::grant::Grant;
 use crate::domain::judge::{Approved, NotYet, Verdict};
 use crate::domain::lifetime;
@@ -46,6 +47,11 @@ fn sweep(uid: &str) -> Duration {
         sum.wrapping_mul(31).wrapping_add(byte.into())
     });
     SWEEP - Duration::from_secs(number % SPREAD)
+}
+
+fn waits_for_facts(approved: &Approved) -> bool {
+    let held_back = approved.held_back().map(|(_, why)| why);
+    matches!(held_back, Some(HeldBack::Waits(NotYet::NotReady(_))))
 }
 
 /// Longest wait before a live grant is looked at again that ends with an object of somebody else: should its event be lost,
@@ -223,7 +229,7 @@ async fn verdict(
         .await
         .map_err(Error::Facts)?;
     let status = object.view().status.cloned().unwrap_or_default();
-    let review = ctx.facts.review(grant, &claims.requester, &status).await;
+    let review = ctx.facts.review(grant, claims, &status).await;
     let oversight = Oversight::of(grant, &status, &facts, review.map_err(Error::Facts)?);
     let now = ctx.clock.now();
     let others = ctx.facts.others(grant, now);
@@ -340,6 +346,10 @@ impl Pass<'_> {
                     );
                     return self.end_drifted(&approved, &why).await;
                 }
+                // What stands goes on with the end that it has; a move of that is tried again.
+                if self.observed.binding.is_some() {
+                    return Err(Error::Apply(error));
+                }
                 self.report(&Outcome::ApplyRefused(&error.to_string()))
                     .await?;
                 Ok(Action::requeue(LOOK_AGAIN))
@@ -356,8 +366,9 @@ impl Pass<'_> {
         let refers = grant.until().is_some() || grant.workload().is_some();
         let regular = match drifts.iter().any(Drift::is_of_deadline) {
             true => AFTER_REPAIR,
-            false if approved.held_back().is_some() => LOOK_AGAIN,
-            false if refers => LOOK_AT_REFERENCES,
+            // What is not known now has no event that tells when it is.
+            false if waits_for_facts(approved) => LOOK_AGAIN,
+            false if refers || approved.held_back().is_some() => LOOK_AT_REFERENCES,
             false => sweep(grant.uid()),
         };
         let soon = status::last_tenth(approved, applied.since).filter(|at| *at > now);

@@ -119,7 +119,9 @@ pub fn same_person(one: &Requester, other: &Requester) -> bool {
 pub fn matter(grant: &Grant, live: Option<&Live>, status: &WorkloadAccessStatus) -> bool {
     let settled = live.is_some_and(|live| {
         let recorded = live.approval.as_ref();
-        recorded.is_some_and(|r| r.spec == grant.spec_hash() || !extension::moved(grant, live))
+        let in_place = extension::wanted(grant, live).is_none();
+        let approved = |r: &Recorded| r.spec == grant.spec_hash() || !extension::moved(grant, live);
+        in_place && recorded.is_some_and(approved)
     });
     status.end_reason.is_none() && (!settled || status.approvals.is_empty())
 }
@@ -223,7 +225,10 @@ fn consent(grant: &Grant, facts: &Facts, later: bool, policy: &Policy) -> Consen
     if recorded(grant, facts, later, policy) {
         return Consent::NotNeeded;
     }
-    let counted: Vec<&Approval> = valid(facts, policy, Decision::Approve).collect();
+    let asked_at = facts.extension.as_ref().map(|extension| extension.at);
+    let mut counted: Vec<&Approval> = valid(facts, policy, Decision::Approve).collect();
+    // What was approved once is not approved again because the spec is what it was then.
+    counted.retain(|approval| !later || asked_at.is_some_and(|at| approval.at >= at));
     let mut by: Vec<String> = Vec::new();
     for approval in &counted {
         if !by.contains(&approval.by.username) {
@@ -243,14 +248,14 @@ fn consent(grant: &Grant, facts: &Facts, later: bool, policy: &Policy) -> Consen
 }
 
 /// Whether the live grant was approved under this policy, for the spec as it is: then nothing is asked for again. The end that
-/// is in place was, whatever the spec asks for by now.
+/// is in place was, whatever the spec asks for by now; a later one never, since the record does not say until when.
 fn recorded(grant: &Grant, facts: &Facts, later: bool, policy: &Policy) -> bool {
     let Some(live) = facts.live.as_ref().filter(|l| l.policy == policy.name()) else {
         return false;
     };
-    let in_place = !later && live.edits.spec_hash.is_some();
+    let in_place = live.edits.spec_hash.is_some();
     let record = live.approval.as_ref();
-    record.is_some_and(|record| in_place || record.spec == grant.spec_hash())
+    !later && record.is_some_and(|record| in_place || record.spec == grant.spec_hash())
 }
 
 /// Whether somebody asked for the access, or for more of it: they do not decide on it.

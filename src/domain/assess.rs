@@ -3,7 +3,7 @@
 use crate::api::workload_access::Risk;
 use crate::domain::admit::Combined;
 use crate::domain::catalogue::{self, Disposition, Finding, Scope};
-use crate::domain::facts::{Facts, Held};
+use crate::domain::facts::{Facts, Held, HeldIn};
 use crate::domain::grant::Grant;
 use crate::domain::judge::is_cluster_namespace;
 use crate::domain::patterns::Patterns;
@@ -39,6 +39,7 @@ impl Assessment {
 pub(crate) fn assess(
     grant: &Grant,
     facts: &Facts,
+    held_in: &[HeldIn],
     patterns: Patterns,
     mut findings: Vec<Finding>,
     in_namespaces: bool,
@@ -58,7 +59,7 @@ pub(crate) fn assess(
     }
     let held: Vec<&Held> = facts.held.iter().collect();
     let mut combined = together(patterns, &held, scope);
-    for within in &facts.held_in {
+    for within in held_in {
         let held: Vec<&Held> = facts.held.iter().chain(&within.held).collect();
         let scope = scope_of(&within.namespace);
         for more in together(patterns, &held, scope) {

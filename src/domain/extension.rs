@@ -125,10 +125,13 @@ fn asked_end(grant: &Grant, live: &Live) -> Timestamp {
 
 /// The end of a live grant that is in place, or that the spec was shortened to.
 pub(crate) fn standing_end(grant: &Grant, live: &Live) -> Timestamp {
-    // Of what was taken away the record may be gone, and with it from when a length counts.
-    match !live.taken_away && moved(grant, live) {
-        true => live.not_after.min(asked_end(grant, live)),
-        false => live.not_after,
+    match grant.end() {
+        End::At(at) => live.not_after.min(at),
+        // Of what was taken away the record may be gone, and with it from when a length counts.
+        End::After(_) if !live.taken_away && moved(grant, live) => {
+            live.not_after.min(asked_end(grant, live))
+        }
+        End::After(_) => live.not_after,
     }
 }
 
@@ -138,7 +141,7 @@ pub(crate) fn later_end(grant: &Grant, facts: &Facts) -> Option<Timestamp> {
     wanted(grant, live)
 }
 
-fn wanted(grant: &Grant, live: &Live) -> Option<Timestamp> {
+pub(crate) fn wanted(grant: &Grant, live: &Live) -> Option<Timestamp> {
     let asked = asked_end(grant, live);
     (asked > live.not_after && moved(grant, live)).then_some(asked)
 }

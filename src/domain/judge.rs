@@ -8,7 +8,7 @@ use crate::domain::catalogue::{self, Scope};
 use crate::domain::completion;
 use crate::domain::covers::Ceiling;
 use crate::domain::extension::{self, Edits, HeldBack, Settled};
-use crate::domain::facts::{AccountFacts, Facts};
+use crate::domain::facts::{AccountFacts, Facts, HeldIn};
 use crate::domain::grant::{Grant, Source};
 use crate::domain::lifetime;
 use crate::domain::patterns::Patterns;
@@ -207,25 +207,20 @@ pub fn judge(grant: &Grant, facts: &Facts, now: Timestamp) -> Verdict {
         return Verdict::Over { reason, why };
     }
     let Some(later) = extension::later_end(grant, facts) else {
-        return judge_end(grant, facts, &Case::standing(facts, end, now));
+        return judge_end(grant, facts, &Case::standing(facts, end, false, now));
     };
     let held_back = match judge_end(grant, facts, &Case::later(facts, later, now)) {
         Verdict::Granted(approved) => return Verdict::Granted(approved),
         other => HeldBack::of(other),
     };
-    let mut verdict = judge_end(grant, facts, &Case::standing(facts, end, now));
+    let mut verdict = judge_end(grant, facts, &Case::standing(facts, end, true, now));
     if let Verdict::Granted(approved) = &mut verdict {
         approved.held_back = held_back.map(|why| (later, why));
-        approved.edits = in_place(facts);
-        approved.settled = Settled::Was(approved.edits.spec_hash.take());
+        let live = facts.live.as_ref();
+        let before = live.and_then(|live| live.edits.spec_hash.clone());
+        approved.settled = Settled::Was(before);
     }
     verdict
-}
-
-/// What the record said before a later end was asked for.
-fn in_place(facts: &Facts) -> Edits {
-    let live = facts.live.as_ref();
-    live.map(|live| live.edits.clone()).unwrap_or_default()
 }
 
 fn judge_end(grant: &Grant, facts: &Facts, case: &Case<'_>) -> Verdict {
@@ -260,7 +255,18 @@ fn judge_end(grant: &Grant, facts: &Facts, case: &Case<'_>) -> Verdict {
         beyond_ceiling(base, &rules, ceiling, &mut wrong);
     }
     let in_namespaces = scope == Scope::Cluster && source::in_namespaces(facts, &rules);
-    let found = assess(grant, facts, patterns, findings, in_namespaces, scope);
+    // What somebody binds in their namespace refuses more for the whole cluster; it takes away nothing that is given.
+    let asks = facts.live.is_none() || case.is_later(facts);
+    let held_in: &[HeldIn] = if asks { &facts.held_in } else { &[] };
+    let found = assess(
+        grant,
+        facts,
+        held_in,
+        patterns,
+        findings,
+        in_namespaces,
+        scope,
+    );
     let question = Question {
         rules: &rules,
         scope,
@@ -288,6 +294,11 @@ fn judge_end(grant: &Grant, facts: &Facts, case: &Case<'_>) -> Verdict {
         }
     };
     let not_after = given.as_ref().map_or(case.end, |g| g.end(case.end));
+    // Whoever approves more takes nothing away; for that there are other ways.
+    let not_after = match &facts.live {
+        Some(live) if case.is_later(facts) => not_after.max(live.not_after),
+        _ => not_after,
+    };
     let begins = lifetime::begins(grant, facts, now);
     if let Some(until) = given.as_ref().and_then(|g| g.over_before(begins)) {
         return Verdict::Over {

@@ -187,14 +187,10 @@ pub(crate) fn window(grant: &Grant, facts: &Facts, wrong: &mut Vec<Violation>) {
 
 /// Length of the grant: what is asked for, counted from now, from when it began, or from when a later end was asked for.
 pub(crate) fn length(grant: &Grant, facts: &Facts, case: &Case<'_>) -> SignedDuration {
-    let extended_at = facts.live.as_ref().and_then(|live| match case.asked {
-        Some(extension) => Some(extension.at),
-        None => live.edits.extended_at,
-    });
-    if let Some(at) = extended_at {
-        return case.end.duration_since(at);
+    match case.extended_at {
+        Some(at) => case.end.duration_since(at),
+        None => whole(grant, facts, case),
     }
-    whole(grant, facts, case)
 }
 
 /// Length of the grant from its beginning, whenever its end was moved.

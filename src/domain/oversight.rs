@@ -93,7 +93,9 @@ impl Oversight {
         now: Timestamp,
     ) {
         let told = |c: &&Condition| c.type_ == names::REVIEW_REQUIRED;
-        let before = old.conditions.iter().find(told);
+        // Whoever looked at it looked at another end.
+        let extended = new.extensions.last() != old.extensions.last();
+        let before = old.conditions.iter().find(told).filter(|_| !extended);
         let began = match outcome {
             Outcome::Active(approved, _) => approved.grant().urgency() == Urgency::BreakGlass,
             // An end that comes before the beginning was told: access was there all the same.
@@ -160,10 +162,9 @@ fn stamp(facts: &Facts, policy: &str) -> PolicyStamp {
     )
 }
 
-/// Whether access by break-glass is told for the first time.
+/// Whether access by break-glass is told for the first time, or for the first time after somebody looked at a shorter one.
 pub fn alarm(old: &WorkloadAccessStatus, new: &WorkloadAccessStatus) -> bool {
-    let told = |c: &Condition| c.type_ == names::REVIEW_REQUIRED;
-    awaits_review(new) && !old.conditions.iter().any(told)
+    awaits_review(new) && !awaits_review(old)
 }
 
 /// Whether nobody has looked yet at a grant that was given by break-glass.

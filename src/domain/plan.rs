@@ -256,19 +256,23 @@ pub fn grant(approved: &Approved, observed: &Observed, now: Timestamp) -> Plan {
         (None, _) => steps.push(Step::CreateJob(Box::new(desired::job(approved, now)))),
         (Some(job), _) => steps.extend(job_step(approved, job)),
     }
+    // Access must not break off for what is written beside it.
+    let stale = standing.filter(|binding| !same_annotations(*binding, &wanted));
+    let annotate = stale.map(|b| Step::AnnotateBinding(b.uid().unwrap_or_default()));
     let wanted_role = desired::role(approved, job_uid.as_deref());
-    match &observed.role {
-        None => steps.push(Step::CreateRole),
-        Some(role) if !same_role(role, &wanted_role, approved) => steps.push(Step::ReplaceRole),
-        Some(_) => {}
+    let role = match &observed.role {
+        None => Some(Step::CreateRole),
+        Some(role) if !same_role(role, &wanted_role, approved) => Some(Step::ReplaceRole),
+        Some(_) => None,
+    };
+    match place {
+        // The deadline queue reads the binding; a Role that says when access ends only tells people.
+        Place::Namespace(_) => steps.extend(annotate.into_iter().chain(role)),
+        // The ClusterRole is the record.
+        Place::Cluster => steps.extend(role.into_iter().chain(annotate)),
     }
-    match standing {
-        None => steps.push(Step::CreateBinding),
-        // Access must not break off for what is written beside it.
-        Some(binding) if !same_annotations(binding, &wanted) => {
-            steps.push(Step::AnnotateBinding(binding.uid().unwrap_or_default()));
-        }
-        Some(_) => {}
+    if standing.is_none() {
+        steps.push(Step::CreateBinding);
     }
     plan(place.clone(), desired::name(approved), steps)
 }

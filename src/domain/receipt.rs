@@ -42,7 +42,7 @@ pub struct Claims {
 /// An edit that moved the end of a request to later, the last of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extended {
-    /// Who made it, or an edit behind it that takes back a part.
+    /// Who made it.
     pub by: Requester,
     /// When.
     pub at: Timestamp,

@@ -28,6 +28,9 @@ pub fn checked(live: Live, grant: &Grant, observed: &Observed, view: &RequestVie
         live.held_since = live.held_since.min(instant(copy, names::HELD_SINCE));
         live.in_namespaces |= text(copy, names::IN_NAMESPACES).is_some();
     }
+    if let Some(told) = view.status.and_then(|s| s.activated_time.as_ref()) {
+        live.since = live.since.min(told.0);
+    }
     live.held_since = live.held_since.min(later(live.since, SLACK));
     let told = view.status.and_then(|s| told_end(s, view.meta.generation));
     live.not_after = told.map_or(live.not_after, |told| live.not_after.min(told));

@@ -180,8 +180,9 @@ fn remarks(
     }
     if last_tenth(approved, applied.since).is_some_and(|at| now >= at) {
         let end = approved.not_after();
-        let message =
-            format!("ends at {end}; extend it while it is there, or ask for another grant");
+        let message = format!(
+            "ends at {end}; ask for another grant, or for a later end where the policy allows that"
+        );
         let reason = names::REASON_LAST_TENTH;
         out.push((names::EXPIRING_SOON, true, reason, message));
     }

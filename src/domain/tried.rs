@@ -23,20 +23,56 @@ pub(crate) struct Case<'a> {
     pub(crate) end: Timestamp,
     /// Who else asks for it than who made the request, and so is asked about too.
     pub(crate) asked: Option<&'a Extension>,
+    /// How often the end was moved to later.
+    extensions: u32,
+    /// When the later end that is granted, or is to be, was asked for; if that was while access was in place.
+    pub(crate) extended_at: Option<Timestamp>,
     pub(crate) now: Timestamp,
 }
 
 impl<'a> Case<'a> {
-    /// The end that is in place; for a request that is not active, the one that it asks for by now.
-    pub(crate) fn standing(facts: &'a Facts, end: Timestamp, now: Timestamp) -> Self {
-        let asked = facts.extension.as_ref().filter(|_| facts.live.is_none());
-        Self { end, asked, now }
+    /// The end that is in place; for a request that is not active, the one that it asks for by now. `open` is whether a later
+    /// one was asked for that is not granted.
+    pub(crate) fn standing(facts: &'a Facts, end: Timestamp, open: bool, now: Timestamp) -> Self {
+        let extension = facts.extension.as_ref();
+        let asked = extension.filter(|_| facts.live.is_none());
+        let told = extension.map_or(0, |extension| extension.count);
+        let (extensions, extended_at) = match &facts.live {
+            None => (told, None),
+            // What was written of it before it was refused does not count.
+            Some(live) if open => (
+                live.edits.extensions.min(told.saturating_sub(1)),
+                live.edits.extended_at,
+            ),
+            // The receipt cannot be forged; the record might be.
+            Some(live) => {
+                let at = extension.map(|extension| extension.at);
+                let while_in_place = at.filter(|at| *at > live.since);
+                (
+                    live.edits.extensions.max(told),
+                    while_in_place.or(live.edits.extended_at),
+                )
+            }
+        };
+        Self {
+            end,
+            asked,
+            extensions,
+            extended_at,
+            now,
+        }
     }
 
     /// A later end for a live grant.
     pub(crate) fn later(facts: &'a Facts, end: Timestamp, now: Timestamp) -> Self {
         let asked = facts.extension.as_ref();
-        Self { end, asked, now }
+        Self {
+            end,
+            asked,
+            extensions: asked.map_or(0, |extension| extension.count),
+            extended_at: asked.map(|extension| extension.at),
+            now,
+        }
     }
 
     /// Whether it is about a later end for a live grant.
@@ -46,28 +82,18 @@ impl<'a> Case<'a> {
 
     /// What the record says once this end is granted, for the spec as it is. The hash of that is worked out by who writes it.
     pub(crate) fn edits(&self, facts: &Facts) -> (Edits, Settled) {
-        let live = facts.live.as_ref();
-        let before = live.map(|live| live.edits.clone()).unwrap_or_default();
         // The time of a grant that begins once more after a crash was promised for the spec before the edit.
-        let promised = live.is_none() && facts.promised_end.is_some() && self.asked.is_some();
+        let promised = facts.live.is_none() && facts.promised_end.is_some() && self.asked.is_some();
         let settled = match promised {
             true => Settled::Was(Some(UNSETTLED.to_owned())),
             false => Settled::AsTheSpecIs,
         };
         let edits = Edits {
             spec_hash: None,
-            extensions: self.asked.map_or(before.extensions, |e| e.count),
-            extended_at: match self.asked {
-                Some(extension) if live.is_some() => Some(extension.at),
-                _ => before.extended_at,
-            },
+            extensions: self.extensions,
+            extended_at: self.extended_at,
         };
         (edits, settled)
-    }
-
-    fn extensions(&self, facts: &Facts) -> u32 {
-        let recorded = facts.live.as_ref().map_or(0, |live| live.edits.extensions);
-        self.asked.map_or(recorded, |extension| extension.count)
     }
 
     /// What conditions see as the present: for a live grant its beginning, but a later end is asked for now.
@@ -123,7 +149,7 @@ pub(crate) fn admitting_policy<'a>(
         length,
         length_path: grant.end().path(),
         whole: lifetime::whole(grant, facts, case),
-        extensions: case.extensions(facts),
+        extensions: case.extensions,
         not_after: case.end,
         held_since: case.now,
         urgency: grant.urgency(),

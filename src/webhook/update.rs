@@ -139,14 +139,20 @@ fn decoded<K: Request>(review: &Review) -> Result<(K, K), Vec<Violation>> {
     Ok((decode(&review.old_object)?, decode(&review.object)?))
 }
 
-/// Who asks for the end as it is now: whoever moved it to later, and whoever took a part of that back.
+/// Who asks for the end as it is now: whoever moved it to later. Who takes a part of that back asks for nothing.
 fn extended(claims: &Claims, later: bool, by: Requester, at: Timestamp) -> Option<Extended> {
-    let count = claims.extended.as_ref().map(|extended| extended.count);
-    let count = match later {
-        true => Some(count.unwrap_or(0).saturating_add(1)),
-        false => count,
-    };
-    count.map(|count| Extended { by, at, count })
+    if !later {
+        return claims.extended.clone();
+    }
+    let count = claims
+        .extended
+        .as_ref()
+        .map_or(0, |extended| extended.count);
+    Some(Extended {
+        by,
+        at,
+        count: count.saturating_add(1),
+    })
 }
 
 /// Whether a receipt is what the mutating path makes of the one before. One of an earlier day of this request is not.

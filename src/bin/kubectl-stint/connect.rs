@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use stint::clock::{Clock, SystemClock};
-use stint::cluster::client;
+use stint::cluster::{ApiError, client};
 
 /// Longest wait for one answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -188,6 +188,14 @@ impl Connection {
                 self.server(),
                 PATIENCE.as_secs()
             ))),
+        }
+    }
+
+    /// The same for what goes through the functions of the operator.
+    pub fn failed_call(&self, wish: Wish<'_>, error: &ApiError) -> Failure {
+        match error {
+            ApiError::Kube(error) => self.failed(wish, error),
+            error => Failure::Error(format!("{wish}: {error}")),
         }
     }
 

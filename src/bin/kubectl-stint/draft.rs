@@ -33,7 +33,7 @@ pub struct DraftArgs {
     #[arg(long = "verb", value_name = "VERB", value_delimiter = ',')]
     verbs: Vec<String>,
 
-    /// On what: RESOURCE[.GROUP][/SUBRESOURCE], such as deployments.apps or pods/log; may be repeated
+    /// On what: RESOURCE.GROUP/SUBRESOURCE, such as deployments.apps or pods/log; may be repeated
     #[arg(
         long = "resource",
         value_name = "RESOURCE",

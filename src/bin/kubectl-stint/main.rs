@@ -3,15 +3,21 @@
 
 mod access;
 mod approval;
+mod can;
 mod candidates;
+mod child;
 mod codes;
 mod columns;
+mod completion;
 mod confirm;
 mod connect;
 mod decide;
 mod draft;
+mod exec;
 mod explain;
+mod extend;
 mod from_error;
+mod holders;
 mod lint;
 mod list;
 mod lockdown;
@@ -19,6 +25,7 @@ mod online;
 mod outcome;
 mod pages;
 mod place;
+mod private;
 mod rbac;
 mod read;
 mod report;
@@ -33,9 +40,10 @@ mod show;
 mod story;
 mod tree;
 mod wait;
+mod who_can;
 mod world;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use outcome::{Answer, End, Failure};
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
@@ -53,14 +61,21 @@ enum Command {
     List(list::ListArgs),
     Explain(explain::ExplainArgs),
     Request(Box<request::RequestArgs>),
+    Extend(extend::ExtendArgs),
     Revoke(revoke::RevokeArgs),
     Approve(decide::ApproveArgs),
     Deny(decide::DenyArgs),
     Review(decide::ReviewArgs),
+    Can(can::CanArgs),
+    WhoCan(who_can::WhoCanArgs),
+    Exec(exec::ExecArgs),
     Lockdown(lockdown::LockdownArgs),
     Unlock(lockdown::UnlockArgs),
     Lint(Box<lint::LintArgs>),
     Codes(codes::CodesArgs),
+    Completion(completion::CompletionArgs),
+    #[command(name = "__complete", hide = true)]
+    Complete(completion::CompleteArgs),
 }
 
 #[tokio::main]
@@ -96,13 +111,19 @@ async fn run(command: Command, out: &mut impl Write) -> Answer {
         Command::List(args) => list::run(&args, out).await,
         Command::Explain(args) => explain::run(&args, out).await,
         Command::Request(args) => request::run(&args, out).await,
+        Command::Extend(args) => extend::run(&args, out).await,
         Command::Revoke(args) => revoke::run(&args, out).await,
         Command::Approve(args) => decide::approve(&args, out).await,
         Command::Deny(args) => decide::deny(&args, out).await,
         Command::Review(args) => decide::review(&args, out).await,
+        Command::Can(args) => can::run(&args, out).await,
+        Command::WhoCan(args) => who_can::run(&args, out).await,
+        Command::Exec(args) => exec::run(&args).await,
         Command::Lockdown(args) => lockdown::lock(&args, out).await,
         Command::Unlock(args) => lockdown::unlock(&args, out).await,
         Command::Lint(args) => lint::run(&args, out).await,
+        Command::Completion(args) => completion::run(&args, Cli::command(), out),
+        Command::Complete(args) => completion::complete(&args, &Cli::command(), out).await,
         Command::Codes(args) => Ok(match codes::run(&args, out)? {
             true => End::Clean,
             false => End::Failure,

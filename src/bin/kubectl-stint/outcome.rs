@@ -11,6 +11,8 @@ pub enum End {
     Findings,
     /// Not everything could be read or asked, and that has been said.
     Failure,
+    /// Another program ended, with this status.
+    Child(u8),
 }
 
 /// Why a command ended before its work was done.
@@ -40,6 +42,7 @@ impl End {
             Self::Clean => 0,
             Self::Findings => 1,
             Self::Failure => 2,
+            Self::Child(status) => status,
         }
     }
 }

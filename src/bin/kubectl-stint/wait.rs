@@ -93,6 +93,47 @@ pub async fn until_over(
     .await
 }
 
+/// What became of an end that was moved.
+#[derive(Debug)]
+pub struct Moved {
+    /// Whether Stint has looked at it.
+    pub seen: bool,
+    /// Why a later end is not granted.
+    pub held_back: Option<String>,
+    /// When access ends.
+    pub not_after: Option<Timestamp>,
+}
+
+/// Waits until Stint has looked at this generation of the spec; after the time given, what is so then.
+pub async fn until_moved(
+    connection: &Connection,
+    place: &Place,
+    name: &str,
+    generation: i64,
+    timeout: SignedDuration,
+) -> Result<Moved, Failure> {
+    let end = Instant::now() + timeout.unsigned_abs();
+    loop {
+        let access = requests::get(connection, place, name).await?;
+        let status = access.view().status.cloned().unwrap_or_default();
+        let held_back = status
+            .conditions
+            .iter()
+            .find(|c| c.type_ == names::EXTENDED);
+        let moved = Moved {
+            seen: status
+                .observed_generation
+                .is_some_and(|seen| seen >= generation),
+            held_back: held_back.map(|c| c.message.clone()),
+            not_after: status.not_after.as_ref().map(|end| end.0),
+        };
+        if moved.seen || Instant::now() >= end {
+            return Ok(moved);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
 async fn until(
     connection: &Connection,
     place: &Place,
