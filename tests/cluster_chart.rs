@@ -221,6 +221,28 @@ fn asking_is_part_of_edit_only_on_request(
     assert!(added_to(values, "stint").is_empty(), "the operator's own");
 }
 
+/// Whatever is switched on, the operator holds what it needs for itself and the ceiling.
+#[test]
+fn two_kinds_of_rights_are_bound_to_the_operator_and_no_others() {
+    for (name, values) in features_and_presets() {
+        let objects = objects(&values);
+        let operators = |binding: &&Value| {
+            let subjects = binding["subjects"].as_array().into_iter().flatten();
+            let mut names = subjects.map(|subject| &subject["name"]);
+            names.any(|name| name == "stint")
+        };
+        let bound = objects.iter().filter(operators);
+        let bound: BTreeSet<&str> = bound
+            .map(|b| b["roleRef"]["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(
+            bound,
+            BTreeSet::from(["stint", "stint-grantable"]),
+            "{name}"
+        );
+    }
+}
+
 #[rstest]
 #[case::into_edit("rbac.authorization.k8s.io/aggregate-to-edit")]
 #[case::into_the_ceiling("rbac.stint.dev/grantable")]

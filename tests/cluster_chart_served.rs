@@ -151,3 +151,60 @@ async fn helm_test_tells_an_installation_that_works_from_one_that_does_not() {
     assert_eq!(lines(&said, "FAILED "), 4, "{said}");
     stint.start().await;
 }
+
+/// What helm says after an installation with these values; nothing is stored.
+async fn notes(stint: &Stint, values: &[&str]) -> String {
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/stint");
+    let mut helm = stint.cluster().helm();
+    helm.args(["upgrade", "stint"]).arg(chart).args([
+        "--namespace",
+        NAMESPACE,
+        "--dry-run=server",
+        "--reset-values",
+    ]);
+    for value in values {
+        helm.args(["--set", value]);
+    }
+    let (ok, said) = ended(&mut helm).await;
+    assert!(ok, "{said}");
+    said.split("\nNOTES:\n").nth(1).expect("notes").to_owned()
+}
+
+#[tokio::test]
+async fn notes_say_what_is_next_and_what_is_dangerous() {
+    let stint = Stint::shared(env!("CARGO_BIN_EXE_stint")).await;
+    let said = notes(stint, &[]).await;
+    assert!(!said.contains("WARNING"), "{said}");
+    for next in [
+        "kubectl explain accesspolicy.spec",
+        "helm test stint --namespace stint-system",
+    ] {
+        assert!(said.contains(next), "{said}");
+    }
+    for (value, warning) in [
+        ("replicas=1", "replicas=1: "),
+        ("webhook.timeoutSeconds=3", "webhook.timeoutSeconds=3: "),
+        ("aggregation.requester=edit", "aggregation.requester=edit: "),
+        (
+            "networkPolicy.enabled=false",
+            "networkPolicy.enabled=false: ",
+        ),
+        ("clusterGrants.enabled=true", "clusterGrants.enabled=true: "),
+        (
+            "hostNetwork=true,dnsPolicy=ClusterFirstWithHostNet",
+            "hostNetwork=true: ",
+        ),
+    ] {
+        let said = notes(stint, &[value]).await;
+        let warned = said.matches("WARNING: ").count();
+        assert!(
+            warned == 1 && said.contains(&format!("WARNING: {warning}")),
+            "{said}"
+        );
+    }
+    let said = notes(stint, &["deployment.enabled=false"]).await;
+    assert!(
+        said.contains("the Service stint-webhook, which is yours to make"),
+        "{said}"
+    );
+}

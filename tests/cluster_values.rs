@@ -15,6 +15,8 @@ use serde_json::{Map, Value, json};
 
 /// Typos that are tried.
 const TYPOS: u64 = 1000;
+/// Values that whoever embeds the chart, or Kubernetes, has more keys for.
+const TAKE_ANY_KEY: [&str; 2] = ["global", "volumes"];
 
 /// The values of every feature and preset.
 fn documents() -> Vec<(String, Value)> {
@@ -78,7 +80,10 @@ fn sites<'a>(whole: &'a Value, schema: &'a Value, value: &Value, path: &[String]
     };
     let present = value.as_object().into_iter().flatten();
     for (key, value) in present.filter(|(key, _)| listed.contains_key(*key)) {
-        if schema["additionalProperties"] == false {
+        if !path
+            .first()
+            .is_some_and(|first| TAKE_ANY_KEY.contains(&first.as_str()))
+        {
             found.push(Site {
                 object: path.to_vec(),
                 key: key.clone(),
