@@ -32,12 +32,20 @@ demo: programs ## See a grant come, work and end in a real API server (KEEP=1 le
 
 .PHONY: test
 test: programs ## Run every test, those with a real control plane included
-	@tests/cluster/build.sh $(CLUSTER) promtool
+	@tests/cluster/build.sh $(CLUSTER) promtool reports
 	cargo test
 
 .PHONY: test-fast
 test-fast: rust ## Run the tests that need no control plane
 	cargo test --lib --bins $(addprefix --test ,$(FAST_TESTS))
+
+# What depends most on the API server: admission policies and CEL, the schema, the deadline of Jobs, the garbage collector.
+OLDEST_TESTS := cluster_conformance cluster_grants cluster_guarantees cluster_guard cluster_extension cluster_wide
+
+.PHONY: test-oldest
+test-oldest: rust ## Run the tests of grants and guarantees on the oldest Kubernetes that the chart takes
+	@tests/cluster/build.sh $(CLUSTER) helm oldest
+	STINT_TEST_OLDEST=1 cargo test $(addprefix --test ,$(OLDEST_TESTS))
 
 .PHONY: lint
 lint: rust ## Check format, lints, documentation, dependencies and the chart

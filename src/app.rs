@@ -15,6 +15,7 @@ use crate::cluster::{check, client};
 use crate::config::{CheckArgs, Cli, Command, LogFormat, RunArgs};
 use crate::domain::completion::Kind;
 use crate::domain::guard::{Exempt, Guarding, Mode};
+use crate::domain::guard_report::{ReportApi, Reporting};
 use crate::domain::lease::BadTerms;
 use crate::ops::admin::{self, Admin};
 use crate::ops::metrics::Metrics;
@@ -315,6 +316,13 @@ fn guarding(args: &RunArgs) -> Guarding {
             groups: args.guard_exempt_groups.clone(),
             users: args.guard_exempt_users.clone(),
         },
+        reporting: args.guard_reports.as_deref().and_then(|group| {
+            Some(Reporting {
+                // The flag takes only groups that are known.
+                api: ReportApi::of_group(group)?,
+                every: args.guard_scan_interval.into(),
+            })
+        }),
     }
 }
 

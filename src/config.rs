@@ -211,6 +211,20 @@ pub struct RunArgs {
     )]
     pub guard_exempt_users: Vec<String>,
 
+    /// API group of the reports that the guard keeps on roles and bindings which are there already: openreports.io (v1alpha1) or
+    /// wgpolicyk8s.io (v1alpha2). Its CRDs must be installed; without the flag there are no reports
+    #[arg(long, env = "STINT_GUARD_REPORTS", value_parser = ["openreports.io", "wgpolicyk8s.io"])]
+    pub guard_reports: Option<String>,
+
+    /// Pause between two looks of the guard at everything that is there, at least 1s
+    #[arg(
+        long,
+        env = "STINT_GUARD_SCAN_INTERVAL",
+        default_value = "10m",
+        value_parser = at_least_a_second
+    )]
+    pub guard_scan_interval: kube::core::Duration,
+
     /// Leader election
     #[command(flatten)]
     pub leader_election: LeaderElectionArgs,
@@ -222,6 +236,14 @@ pub struct RunArgs {
     /// What is logged: error, warn, info, debug, trace, or a tracing filter such as `info,stint=debug`
     #[arg(long, env = "STINT_LOG_LEVEL", default_value = "info")]
     pub log_level: String,
+}
+
+fn at_least_a_second(text: &str) -> Result<kube::core::Duration, String> {
+    let duration: kube::core::Duration = text.parse().map_err(|e| format!("{e}"))?;
+    match duration.is_negative() || std::time::Duration::from(duration).as_secs() < 1 {
+        true => Err("must be 1s or longer".to_owned()),
+        false => Ok(duration),
+    }
 }
 
 /// Which of several replicas decides about requests. All serve the webhook and end what is due.

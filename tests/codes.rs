@@ -54,6 +54,7 @@ fn audit() -> Guarding {
         default_mode: Mode::Audit,
         cluster: Some(Mode::Audit),
         exempt: Exempt::default(),
+        reporting: None,
     }
 }
 

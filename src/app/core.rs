@@ -124,6 +124,7 @@ pub fn core(
         seats: Arc::new(Seats::default()),
         switched,
         proofs: Proofs::default(),
+        reporting: granting.guard.reporting,
         metrics: Arc::clone(metrics),
     };
     Core {

@@ -14,6 +14,7 @@ pub mod discovery;
 pub mod events;
 pub mod facts;
 pub mod fence;
+pub mod guard_reports;
 pub mod keys;
 pub mod lease;
 mod made;

@@ -6,6 +6,7 @@ mod dispatch;
 pub mod error;
 pub mod expiry;
 pub mod guard;
+mod guard_scan;
 mod passes;
 pub mod policies;
 pub mod proof;

@@ -16,6 +16,7 @@ use crate::domain::admit;
 use crate::domain::drift::{self, Drift};
 use crate::domain::extension::HeldBack;
 use crate::domain::grant::Grant;
+use crate::domain::guard_report::Reporting;
 use crate::domain::judge::{Approved, NotYet, Verdict};
 use crate::domain::lifetime;
 use crate::domain::oversight::Oversight;
@@ -78,6 +79,8 @@ pub struct Context {
     pub proofs: Proofs,
     /// Events.
     pub events: Events,
+    /// How the guard reports on what is there already.
+    pub reporting: Option<Reporting>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
 }
@@ -389,8 +392,12 @@ impl Pass<'_> {
         let mut plan = plan::end(view.place(), name, self.observed);
         let status = view.status.cloned().unwrap_or_default();
         let after_status = plan.take_record(&status);
+        // The deadline queue counts what it took away itself; then a Job is all that is left.
+        let revokes = plan.takes_access();
         if !plan.steps.is_empty() {
             self.take_away(plan).await?;
+        }
+        if revokes {
             self.ctx.metrics.revoked(reason.as_str());
         }
         let next = match reason {

@@ -5,6 +5,7 @@ use crate::cluster::catch_up::catch_up;
 use crate::cluster::fence::Leadership;
 use crate::cluster::stores::{AccessRef, Stores};
 use crate::controller::expiry::Expiry;
+use crate::controller::guard_scan;
 use crate::controller::passes::{self, PLACES, Places};
 use crate::controller::policies::{self, Reporter, Seen};
 use crate::controller::reconcile::Context;
@@ -99,6 +100,8 @@ pub(super) async fn lead(
         }
         desk.close();
         context.metrics.set_leader(false);
+        // Another replica counts what is there.
+        context.metrics.guard_scanned(&BTreeMap::new());
     }
 }
 
@@ -125,6 +128,7 @@ async fn decide(
     let reports = policies::report(context.client.clone(), Arc::clone(&context.clock), seen);
     tokio::join!(
         passes::run(passes, stores, expiry, context, places),
-        reports
+        reports,
+        guard_scan::run(context)
     );
 }

@@ -7,6 +7,7 @@
 use crate::domain::binding::{self, Binding, BoundRole};
 use crate::domain::catalogue::Scope;
 use crate::domain::covers::Ceiling;
+use crate::domain::guard_report::Reporting;
 use crate::domain::plain::{self, PlainFinding, Weight};
 use crate::domain::rules::Rule;
 use crate::domain::violation::{Problem, Violation};
@@ -91,6 +92,8 @@ pub struct Guarding {
     pub cluster: Option<Mode>,
     /// Who is not asked.
     pub exempt: Exempt,
+    /// How what is there already is reported; none when it is not.
+    pub reporting: Option<Reporting>,
 }
 
 /// A role as it is written.

@@ -75,6 +75,12 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether a binding is among what it deletes.
+    pub fn takes_access(&self) -> bool {
+        let mut steps = self.steps.iter();
+        steps.any(|step| matches!(step, Step::DeleteBinding(_)))
+    }
+
     /// Takes out what must come after the status says that the grant is over, for without record or status it could begin once
     /// more: in the whole cluster the ClusterRole, and in a namespace the Job of a grant whose status never said that it began.
     pub fn take_record(&mut self, status: &WorkloadAccessStatus) -> Self {

@@ -1,9 +1,12 @@
 //! Every metric of the operator. Label values are words of the code, never names or namespaces of users: the number of
 //! series is bounded however many grants there are.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use crate::domain::guard_report::outcome;
+use crate::domain::plain::Weight;
 use jiff::Timestamp;
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
@@ -40,6 +43,8 @@ pub struct Metrics {
     drifts: Family<OneLabel, Counter>,
     guard_findings: Family<ThreeLabels, Counter>,
     guard_errors: Family<TwoLabels, Counter>,
+    guard_scans: Family<OneLabel, Counter>,
+    guard_standing: Family<TwoLabels, Gauge>,
     certificate_not_after: Gauge,
     leader: Gauge,
     webhook_faults: Family<OneLabel, Gauge>,
@@ -71,6 +76,8 @@ impl Metrics {
             drifts: Family::default(),
             guard_findings: Family::default(),
             guard_errors: Family::default(),
+            guard_scans: Family::default(),
+            guard_standing: Family::default(),
             certificate_not_after: Gauge::default(),
             leader: Gauge::default(),
             webhook_faults: Family::default(),
@@ -130,6 +137,11 @@ impl Metrics {
             self.guard_errors.clone(),
         );
         registry.register(
+            "guard_scans",
+            "Looks of the guard at everything that is there, by result",
+            self.guard_scans.clone(),
+        );
+        registry.register(
             "watch_restarts",
             "Watches that had to list again, by kind",
             self.watch_restarts.clone(),
@@ -167,6 +179,11 @@ impl Metrics {
     fn register_states(&mut self) {
         let registry = &mut self.registry;
         registry.register("grants", "Grants, by state", self.grants.clone());
+        registry.register(
+            "guard_standing_findings",
+            "What the guard finds in roles and bindings that are there, by kind and result",
+            self.guard_standing.clone(),
+        );
         registry.register(
             "overdue_grants",
             "Grants whose end has passed and whose binding is still there",
@@ -243,6 +260,23 @@ impl Metrics {
         self.guard_errors.get_or_create(&labels).inc();
     }
 
+    /// `stint_guard_scans_total{result}`: one look at every role and binding, `ok` or `failed`.
+    pub fn guard_scan(&self, whole: bool) {
+        let result = if whole { "ok" } else { "failed" };
+        self.guard_scans.get_or_create(&[("result", result)]).inc();
+    }
+
+    /// `stint_guard_standing_findings{kind,result}`: what the last look found, `fail` or `warn` as in the reports.
+    pub fn guard_scanned(&self, findings: &BTreeMap<(&'static str, Weight), usize>) {
+        self.guard_standing.clear();
+        for ((kind, weight), count) in findings {
+            let labels = [("kind", *kind), ("result", outcome(*weight))];
+            self.guard_standing
+                .get_or_create(&labels)
+                .set(saturated(*count));
+        }
+    }
+
     /// `stint_expiry_lateness_seconds`: how long after its end a binding was gone.
     pub fn expired(&self, late: Duration) {
         self.expiry_lateness.observe(late.as_secs_f64());
@@ -308,6 +342,8 @@ mod tests {
         metrics.drifted("Role");
         metrics.guard_finding("OB-S01", "audit", "RoleBinding");
         metrics.guard_error("deny", "Timeout");
+        metrics.guard_scan(true);
+        metrics.guard_scanned(&BTreeMap::from([(("RoleBinding", Weight::Error), 3)]));
         metrics.set_overdue(2);
         metrics.set_certificate_not_after(Timestamp::from_second(1_800_000_000).unwrap());
         metrics.set_leader(true);
@@ -328,6 +364,8 @@ mod tests {
             "stint_drifts_total{kind=\"Role\"} 1",
             "stint_guard_findings_total{code=\"OB-S01\",mode=\"audit\",kind=\"RoleBinding\"} 1",
             "stint_guard_errors_total{mode=\"deny\",category=\"Timeout\"} 1",
+            "stint_guard_scans_total{result=\"ok\"} 1",
+            "stint_guard_standing_findings{kind=\"RoleBinding\",result=\"fail\"} 3",
             "stint_overdue_grants 2",
             "stint_certificate_not_after_seconds 1800000000",
             "stint_leader 1",

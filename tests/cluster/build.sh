@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Builds what the tests with a real control plane need, from Go modules alone: etcd, kube-apiserver,
 # kube-controller-manager and kubectl (one multi-call binary), and helm. Only when asked for: promtool, which tests the
-# chart's alerts.
+# chart's alerts; reports, the CRDs of the two APIs in which the guard reports; oldest, the same control plane in the oldest
+# version of Kubernetes that the chart takes, in FOLDER/oldest.
 #
-#   tests/cluster/build.sh [FOLDER [controlplane|helm|promtool]...]
+#   tests/cluster/build.sh [FOLDER [controlplane|helm|promtool|reports|oldest]...]
 #
 # FOLDER is ${CARGO_TARGET_DIR:-target}/cluster unless given; without further words controlplane and helm are built.
 # With KUBEBUILDER_ASSETS naming a folder that holds etcd, kube-apiserver and kube-controller-manager, those are
@@ -15,10 +16,14 @@ folder=${1:-${CARGO_TARGET_DIR:-target}/cluster}
 parts=("${@:2}")
 [ "${#parts[@]}" -gt 0 ] || parts=(controlplane helm)
 
-kubernetes=v1.37.2
-kubernetes_version="-X k8s.io/component-base/version.gitVersion=$kubernetes"
-kubernetes_version+=" -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37"
-kubernetes_version+=" -X k8s.io/client-go/pkg/version.gitVersion=$kubernetes"
+# Linker flags that tell the programs their version, from a file of modules.
+kubernetes_version() {
+  local version minor
+  version=$(awk '$1 == "k8s.io/kubernetes" { print $2; exit }' "$1")
+  minor=${version#v1.}
+  echo "-X k8s.io/component-base/version.gitVersion=$version -X k8s.io/component-base/version.gitMajor=1" \
+    "-X k8s.io/component-base/version.gitMinor=${minor%%.*} -X k8s.io/client-go/pkg/version.gitVersion=$version"
+}
 
 fail() {
   echo "tests/cluster/build.sh: $*" >&2
@@ -27,9 +32,9 @@ fail() {
 
 # Succeeds when the binary exists and no file it is made from is newer.
 fresh() {
-  local binary=$1 module=$2 source
+  local binary=$1 module=$2 versions=$3 source
   [ -x "$binary" ] || return 1
-  for source in "$module"/main.go "$module"/go.mod "$module"/go.sum; do
+  for source in "$module"/main.go "$module/$versions.mod" "$module/$versions.sum"; do
     if [ "$source" -nt "$binary" ]; then return 1; fi
   done
 }
@@ -47,13 +52,13 @@ need_go() {
 }
 
 build() {
-  local name=$1 module=$2 package=$3 ldflags=$4 hint=$5 tags=${6:-} binary
+  local name=$1 module=$2 package=$3 ldflags=$4 hint=$5 tags=${6:-} versions=${7:-go} binary
   binary=$(cd "$folder" && pwd)/$name
-  if fresh "$binary" "$module"; then return; fi
+  if fresh "$binary" "$module" "$versions"; then return; fi
   need_go "$module"
   echo "building $binary (the first time takes about $hint on 2 cores)"
   # Built beside its place and moved, so that nobody ever starts half a binary.
-  (cd "$module" && CGO_ENABLED=0 go build -trimpath -tags "$tags" -ldflags "$ldflags" -o "$binary.$$" "$package")
+  (cd "$module" && CGO_ENABLED=0 go build -modfile="$versions.mod" -trimpath -tags "$tags" -ldflags "$ldflags" -o "$binary.$$" "$package")
   mv -f "$binary.$$" "$binary"
 }
 
@@ -63,7 +68,8 @@ link() {
 }
 
 build_controlplane() {
-  build controlplane tests/cluster/controlplane . "-s -w $kubernetes_version" "8 minutes"
+  local module=tests/cluster/controlplane
+  build controlplane "$module" . "-s -w $(kubernetes_version "$module/go.mod")" "8 minutes"
 }
 
 controlplane() {
@@ -84,6 +90,14 @@ controlplane() {
   fi
 }
 
+oldest() {
+  local module=tests/cluster/controlplane name
+  mkdir -p "$folder/oldest"
+  build oldest/controlplane "$module" . "-s -w $(kubernetes_version "$module/oldest.mod")" "6 minutes" "" oldest
+  for name in etcd kube-apiserver kube-controller-manager kubectl; do link "oldest/$name" controlplane; done
+  link oldest/helm ../helm
+}
+
 helm() {
   if [ -x "${KUBEBUILDER_ASSETS:-}/helm" ]; then
     link helm "$KUBEBUILDER_ASSETS/helm"
@@ -102,12 +116,32 @@ promtool() {
   fi
 }
 
+# Copies the CRDs of a Go module, if the module is the one with this checksum.
+crds() {
+  local module=$1 sum=$2 from=$3 to=$folder/reports/$4 found
+  if [ -d "$to" ] && [ ! tests/cluster/build.sh -nt "$to" ]; then return; fi
+  need_go tests/cluster/controlplane
+  # From a folder without a go.mod: nothing is built, so none of its dependencies are needed.
+  found=$(cd "$folder" && go mod download -json "$module") || fail "cannot download the Go module $module: $found"
+  [ "$(sed -n 's/.*"Sum": "\(.*\)".*/\1/p' <<<"$found")" = "$sum" ] || fail "the Go module $module is not the one with the sum $sum"
+  rm -rf "$to"
+  mkdir -p "$to"
+  install -m 0644 "$(sed -n 's/.*"Dir": "\(.*\)".*/\1/p' <<<"$found")/$from"/*reports.yaml "$to"
+}
+
+reports() {
+  crds github.com/openreports/reports-api@v0.2.1 "h1:g9KS3yle9Y1elmww4TK9EkD1rl6inIaiIJPX6e+u680=" config/crd openreports.io
+  crds github.com/kyverno/kyverno@v1.19.1 "h1:/MkgFii3/VlQfKR1JpC9tVwNNVNQTt2S4U6qCsafsTU=" config/crds/policyreport wgpolicyk8s.io
+}
+
 mkdir -p "$folder"
 for part in "${parts[@]}"; do
   case $part in
   controlplane) controlplane ;;
   helm) helm ;;
   promtool) promtool ;;
-  *) fail "there is no part '$part'; the parts are controlplane, helm and promtool" ;;
+  reports) reports ;;
+  oldest) oldest ;;
+  *) fail "there is no part '$part'; the parts are controlplane, helm, promtool, reports and oldest" ;;
   esac
 done

@@ -188,6 +188,8 @@ impl Stint {
             flags.extend(match *value {
                 "defaultMode" => Some(format!("--guard-default-mode={word}")),
                 "cluster" => Some(format!("--guard-cluster-mode={word}")),
+                "reports.apiGroup" => Some(format!("--guard-reports={word}")),
+                "reports.interval" => Some(format!("--guard-scan-interval={word}")),
                 _ => None,
             });
         }

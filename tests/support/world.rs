@@ -131,6 +131,7 @@ impl World {
                     groups: vec!["system:masters".into()],
                     users: vec![],
                 },
+                reporting: None,
             },
             election: None,
             keys,

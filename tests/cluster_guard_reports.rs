@@ -1,0 +1,276 @@
+//! The guard's reports on what is there already, on a real control plane with the CRDs of both report APIs.
+
+#[path = "support/chart.rs"]
+mod chart;
+mod support;
+
+use chart::program;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::core::{Resource, ResourceExt};
+use kube::{Api, Client};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::path::Path;
+use stint::domain::guard_report::ReportApi;
+use support::cluster::{User, eventually};
+use support::operator::Stint;
+use support::team::create;
+
+const RBAC: &str = "rbac.authorization.k8s.io/v1";
+
+/// A cluster of its own: each test changes how the whole installation is set, and this file has one.
+async fn reporting(api: ReportApi) -> &'static Stint {
+    let stint = Stint::shared(env!("CARGO_BIN_EXE_stint")).await;
+    stint
+        .set_guard(&[
+            ("reports.apiGroup", api.group()),
+            ("reports.interval", "1s"),
+        ])
+        .await;
+    stint
+}
+
+async fn install_crds(stint: &Stint, api: ReportApi) {
+    let folder = program("reports").join(api.group());
+    let folder = folder.display().to_string();
+    let apply = ["apply", "--server-side", "-f", &folder];
+    let (done, text) = stint.kubectl(User::Admin, &apply).await;
+    assert!(done, "{text}");
+}
+
+/// The results of the report on an object, as code and outcome; none when there is no report.
+async fn results(client: &Client, api: ReportApi, kind: &str, name: &str) -> Option<Value> {
+    let mut found = reports(client, api).await.into_iter();
+    found.find(|report| report["scope"]["kind"] == kind && report["scope"]["name"] == name)
+}
+
+async fn reports(client: &Client, api: ReportApi) -> Vec<Value> {
+    let mut out = Vec::new();
+    for namespaced in [true, false] {
+        let (kind, plural) = api.names(namespaced);
+        let resource = ApiResource {
+            group: api.group().into(),
+            version: api.version().into(),
+            api_version: format!("{}/{}", api.group(), api.version()),
+            kind: kind.into(),
+            plural: plural.into(),
+        };
+        let all: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+        let listed = all.list(&ListParams::default()).await;
+        // Right after its CRD was made, a kind is not served yet.
+        let items = listed.map(|list| list.items).unwrap_or_default();
+        out.extend(
+            items
+                .into_iter()
+                .map(|report| serde_json::to_value(report).unwrap()),
+        );
+    }
+    out
+}
+
+fn has(report: &Value, code: &str, outcome: &str) -> bool {
+    let results = report["results"].as_array().unwrap();
+    results
+        .iter()
+        .any(|r| r["rule"] == code && r["result"] == outcome)
+}
+
+async fn tells_what_is_there(api: ReportApi, namespace: &str) {
+    let stint = reporting(api).await;
+    let admin = stint.cluster().admin();
+    eventually("a missing kind is counted", async || {
+        let (_, metrics) = stint.admin_get("/metrics").await.unwrap();
+        metrics
+            .contains("stint_guard_scans_total{result=\"failed\"}")
+            .then_some(())
+    })
+    .await;
+    install_crds(stint, api).await;
+
+    let binding = eventually("the standing binding has a report", async || {
+        results(&admin, api, "RoleBinding", "reads-secrets").await
+    })
+    .await;
+    assert!(
+        has(&binding, "WA-STANDING", "fail") && has(&binding, "OB-S01", "fail"),
+        "{binding}"
+    );
+    assert_eq!(binding["metadata"]["namespace"], namespace);
+    assert_eq!(binding["summary"]["fail"], 2);
+    let role = eventually("its role has one too", async || {
+        results(&admin, api, "Role", "reads-secrets").await
+    })
+    .await;
+    assert!(
+        has(&role, "OB-S01", "fail") && !has(&role, "WA-STANDING", "fail"),
+        "{role}"
+    );
+    let cluster = eventually("what holds in the whole cluster too", async || {
+        results(&admin, api, "ClusterRoleBinding", "ingress-controller").await
+    })
+    .await;
+    assert!(has(&cluster, "WA-STANDING", "fail"), "{cluster}");
+
+    let told = reports(&admin, api).await;
+    let names: BTreeSet<&str> = told
+        .iter()
+        .filter_map(|r| r["scope"]["name"].as_str())
+        .collect();
+    for name in ["view", "cluster-admin", "system:node", "reads-deployments"] {
+        assert!(!names.contains(name), "{name} in {names:?}");
+    }
+    let (_, metrics) = stint.admin_get("/metrics").await.unwrap();
+    assert!(
+        metrics.contains("stint_guard_standing_findings{kind=\"RoleBinding\",result=\"fail\"}")
+    );
+}
+
+async fn follows_what_becomes_of_it(api: ReportApi, namespace: &str) {
+    let admin = Stint::shared(env!("CARGO_BIN_EXE_stint"))
+        .await
+        .cluster()
+        .admin();
+    let before = results(&admin, api, "Role", "reads-secrets").await.unwrap();
+    let roles: Api<Role> = Api::namespaced(admin.clone(), namespace);
+    let harmless =
+        json!({"rules": [{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get"]}]});
+    roles
+        .patch(
+            "reads-secrets",
+            &PatchParams::default(),
+            &Patch::Merge(&harmless),
+        )
+        .await
+        .unwrap();
+    eventually("the role needs no report any more", async || {
+        results(&admin, api, "Role", "reads-secrets")
+            .await
+            .is_none()
+            .then_some(())
+    })
+    .await;
+    let binding = eventually("the binding has a shorter one", async || {
+        let report = results(&admin, api, "RoleBinding", "reads-secrets").await?;
+        (!has(&report, "OB-S01", "fail")).then_some(report)
+    })
+    .await;
+    assert!(has(&binding, "WA-STANDING", "fail"), "{binding}");
+    let bindings: Api<RoleBinding> = Api::namespaced(admin.clone(), namespace);
+    bindings
+        .delete("reads-secrets", &DeleteParams::default())
+        .await
+        .unwrap();
+    eventually("the report goes with the binding", async || {
+        results(&admin, api, "RoleBinding", "reads-secrets")
+            .await
+            .is_none()
+            .then_some(())
+    })
+    .await;
+    let secrets =
+        json!({"rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]});
+    roles
+        .patch(
+            "reads-secrets",
+            &PatchParams::default(),
+            &Patch::Merge(&secrets),
+        )
+        .await
+        .unwrap();
+    let after = eventually("the role has a report again", async || {
+        results(&admin, api, "Role", "reads-secrets").await
+    })
+    .await;
+    assert_eq!(before["metadata"]["name"], after["metadata"]["name"]);
+}
+
+#[tokio::test]
+async fn both_report_apis_show_what_is_there_and_follow_it() {
+    let stint = Stint::shared(env!("CARGO_BIN_EXE_stint")).await;
+    let admin = stint.cluster().admin();
+    let add_ons = json!({"metadata": {"name": "add-ons"}});
+    create(&admin, "v1", "Namespace", "", add_ons).await;
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guard/ingress.yaml");
+    let apply = ["apply", "-f", file.to_str().unwrap()];
+    let (done, text) = stint.kubectl(User::Admin, &apply).await;
+    assert!(done, "{text}");
+    for api in [ReportApi::OpenReports, ReportApi::PolicyReport] {
+        let namespace = stint.cluster().namespace("reported", &[]).await;
+        for (name, group, resource) in [
+            ("reads-secrets", "", "secrets"),
+            ("reads-deployments", "apps", "deployments"),
+        ] {
+            let role = json!({"metadata": {"name": name},
+                "rules": [{"apiGroups": [group], "resources": [resource], "verbs": ["get"]}]});
+            create(&admin, RBAC, "Role", &namespace, role).await;
+        }
+        let binding = json!({"metadata": {"name": "reads-secrets"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reads-secrets"},
+            "subjects": [{"kind": "ServiceAccount", "name": "bot"}]});
+        create(&admin, RBAC, "RoleBinding", &namespace, binding).await;
+        tells_what_is_there(api, &namespace).await;
+        follows_what_becomes_of_it(api, &namespace).await;
+        let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(admin.clone());
+        namespaces
+            .delete(&namespace, &DeleteParams::default())
+            .await
+            .unwrap();
+    }
+}
+
+/// Lines as in `src/domain/defaults.txt` of what the API server made.
+async fn made_by_kubernetes<K>(client: &Client, kind: &str) -> Vec<String>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + serde::Serialize + Debug,
+{
+    let own = ListParams::default().labels("kubernetes.io/bootstrapping=rbac-defaults");
+    let all: Api<K> = Api::all(client.clone());
+    let line = |object: &K| {
+        let name = match object.namespace() {
+            Some(namespace) => format!("{namespace}/{}", object.name_any()),
+            None => object.name_any(),
+        };
+        let json = serde_json::to_value(object).unwrap();
+        let mut words = vec![kind.to_owned(), name];
+        for subject in json["subjects"].as_array().into_iter().flatten() {
+            let text = |field: &str| subject[field].as_str().unwrap_or_default().to_owned();
+            words.push(text("kind"));
+            words.push(match text("namespace").as_str() {
+                "" => text("name"),
+                namespace => format!("{namespace}/{}", text("name")),
+            });
+        }
+        words.join(" ")
+    };
+    all.list(&own)
+        .await
+        .unwrap()
+        .items
+        .iter()
+        .map(line)
+        .collect()
+}
+
+#[tokio::test]
+async fn the_list_of_kubernetes_own_is_that_of_the_api_server() {
+    let stint = Stint::shared(env!("CARGO_BIN_EXE_stint")).await;
+    let client = stint.cluster().admin();
+    let mut lines = made_by_kubernetes::<ClusterRole>(&client, "ClusterRole").await;
+    lines.extend(made_by_kubernetes::<ClusterRoleBinding>(&client, "ClusterRoleBinding").await);
+    lines.extend(made_by_kubernetes::<Role>(&client, "Role").await);
+    lines.extend(made_by_kubernetes::<RoleBinding>(&client, "RoleBinding").await);
+    let listed = include_str!("../src/domain/defaults.txt");
+    let listed: BTreeSet<&str> = listed.lines().collect();
+    let missing: Vec<&String> = lines
+        .iter()
+        .filter(|line| !listed.contains(line.as_str()))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "not in src/domain/defaults.txt: {missing:#?}"
+    );
+    assert!(lines.len() > 100, "{lines:?}");
+}
