@@ -512,6 +512,7 @@ async fn the_admission_policies_have_no_type_errors() {
         "stint-ceiling",
         "stint-orphans",
         "stint-cluster-grants",
+        "stint-webhooks",
     ] {
         let status = eventually("the policy was type-checked", async || {
             policies
