@@ -23,12 +23,26 @@ pub trait Clock: Send + Sync + 'static {
 
 /// The local clock, corrected by what the API server's `Date` headers prove.
 ///
+/// The local clock is read once, at the start, and counted on from there: should somebody set it later, nothing ends early or
+/// late because of that.
+///
 /// A `Date` has whole seconds, so each response proves only an interval for the difference between the clocks; the
 /// intervals of many responses are intersected. Where the proven interval contains zero the local clock is believed,
 /// which keeps expiry exact to the millisecond on machines with NTP; otherwise the nearest proven end is used.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SystemClock {
     proven: Mutex<Option<Bounds>>,
+    /// The local clock at the start, and [`since_boot`] then.
+    start: (Timestamp, Duration),
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self {
+            proven: Mutex::default(),
+            start: (Timestamp::now(), since_boot()),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +104,7 @@ impl SystemClock {
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        let local = Timestamp::now();
+        let local = self.local();
         local.saturating_add(self.offset()).unwrap_or(local)
     }
 
@@ -105,7 +119,11 @@ impl Clock for SystemClock {
     }
 
     fn local(&self) -> Timestamp {
-        Timestamp::now()
+        let (start, since) = self.start;
+        let passed = since_boot().saturating_sub(since);
+        // Both fail in some thousands of years.
+        let passed = SignedDuration::try_from(passed).unwrap_or_default();
+        start.saturating_add(passed).unwrap_or(start)
     }
 }
 
@@ -161,6 +179,20 @@ mod tests {
             let error = (estimate(ahead, &asked) - SignedDuration::from_millis(ahead)).as_millis();
             assert!(error.abs() <= 60, "ahead {ahead}: error {error} ms");
         }
+    }
+
+    #[test]
+    fn a_local_clock_that_is_set_later_changes_nothing() {
+        let day = SignedDuration::from_hours(24);
+        let clock = SystemClock {
+            start: (Timestamp::now() - day, since_boot()),
+            ..SystemClock::default()
+        };
+        let ahead = Timestamp::now().duration_since(clock.now());
+        assert!(
+            ahead > day / 2,
+            "the clock of the machine, by now a day ahead, was read again"
+        );
     }
 
     #[test]

@@ -93,11 +93,14 @@ impl Keeper {
         match keys::load(&self.client, namespace, secret, now).await {
             Ok(keys) => {
                 *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Some(keys);
+                gate.remark("");
                 gate.open();
                 true
             }
             Err(error) => {
                 tracing::error!(%error, "receipt keys not ready");
+                // A replica that has keys goes on with them, and one that starts has none.
+                gate.remark(&error.to_string());
                 false
             }
         }
