@@ -13,6 +13,11 @@ const PROGRAMS: [&str; 5] = [
     "helm",
 ];
 
+/// With `STINT_TEST_OLDEST=1` the control plane is the oldest version of Kubernetes that the chart takes.
+fn oldest() -> bool {
+    std::env::var_os("STINT_TEST_OLDEST").is_some_and(|set| set == "1")
+}
+
 /// A folder that has every program of [`PROGRAMS`].
 pub struct Binaries {
     folder: PathBuf,
@@ -23,9 +28,12 @@ impl Binaries {
     pub async fn find_or_build() -> Result<Binaries, String> {
         let package = Path::new(env!("CARGO_MANIFEST_DIR"));
         let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-        let binaries = Binaries {
-            folder: package.join(target).join("cluster"),
+        let built = package.join(target).join("cluster");
+        let (folder, parts): (_, &[&str]) = match oldest() {
+            true => (built.join("oldest"), &["helm", "oldest"]),
+            false => (built.clone(), &["controlplane", "helm"]),
         };
+        let binaries = Binaries { folder };
         if binaries.missing().is_none() {
             return Ok(binaries);
         }
@@ -36,7 +44,8 @@ impl Binaries {
             script.display()
         );
         let status = Command::new(&script)
-            .arg(&binaries.folder)
+            .arg(&built)
+            .args(parts)
             .stdin(Stdio::null())
             .status()
             .await
