@@ -213,7 +213,18 @@ fn an_entry_says_who_can_allow_it_as_the_catalogue_does() {
 
 #[rstest::rstest]
 fn every_test_that_a_page_names_exists(
-    #[values("architecture", "audit", "chart", "guard", "lifecycle", "standards")] page: &str,
+    #[values(
+        "architecture",
+        "audit",
+        "chart",
+        "failures",
+        "guard",
+        "lifecycle",
+        "operations",
+        "standards",
+        "threat-model"
+    )]
+    page: &str,
 ) {
     let page = std::fs::read_to_string(root().join(format!("docs/{page}.md"))).unwrap();
     let named: BTreeSet<(&str, &str)> = page
