@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Builds what the tests with a real control plane need, from Go modules alone: etcd, kube-apiserver,
 # kube-controller-manager and kubectl (one multi-call binary), and helm. Only when asked for: promtool, which tests the
-# chart's alerts.
+# chart's alerts; node, which makes it a cluster with a node (kubelet, kube-proxy, kube-scheduler and CoreDNS, one
+# multi-call binary too, from the same module so that both share what is compiled), and pod, which runs in its pods.
 #
-#   tests/cluster/build.sh [FOLDER [controlplane|helm|promtool]...]
+#   tests/cluster/build.sh [FOLDER [controlplane|helm|promtool|node|pod]...]
 #
 # FOLDER is ${CARGO_TARGET_DIR:-target}/cluster unless given; without further words controlplane and helm are built.
 # With KUBEBUILDER_ASSETS naming a folder that holds etcd, kube-apiserver and kube-controller-manager, those are
@@ -27,9 +28,9 @@ fail() {
 
 # Succeeds when the binary exists and no file it is made from is newer.
 fresh() {
-  local binary=$1 module=$2 source
+  local binary=$1 module=$2 package=$3 source
   [ -x "$binary" ] || return 1
-  for source in "$module"/main.go "$module"/go.mod "$module"/go.sum; do
+  for source in "$module/$package"/*.go "$module"/go.mod "$module"/go.sum; do
     if [ "$source" -nt "$binary" ]; then return 1; fi
   done
 }
@@ -49,7 +50,7 @@ need_go() {
 build() {
   local name=$1 module=$2 package=$3 ldflags=$4 hint=$5 tags=${6:-} binary
   binary=$(cd "$folder" && pwd)/$name
-  if fresh "$binary" "$module"; then return; fi
+  if fresh "$binary" "$module" "$package"; then return; fi
   need_go "$module"
   echo "building $binary (the first time takes about $hint on 2 cores)"
   # Built beside its place and moved, so that nobody ever starts half a binary.
@@ -102,12 +103,20 @@ promtool() {
   fi
 }
 
+node() {
+  local name
+  build node tests/cluster/controlplane ./node "-s -w $kubernetes_version" "3 minutes after the control plane"
+  for name in kubelet kube-proxy kube-scheduler coredns; do link "$name" node; done
+}
+
 mkdir -p "$folder"
 for part in "${parts[@]}"; do
   case $part in
   controlplane) controlplane ;;
   helm) helm ;;
   promtool) promtool ;;
-  *) fail "there is no part '$part'; the parts are controlplane, helm and promtool" ;;
+  node) node ;;
+  pod) build pod tests/cluster/controlplane ./pod "-s -w" "10 seconds" ;;
+  *) fail "there is no part '$part'; the parts are controlplane, helm, promtool, node and pod" ;;
   esac
 done
