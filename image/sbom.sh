@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 out=$(realpath -m "$1")
-tools=$PWD/${CARGO_TARGET_DIR:-target}/tools
+tools=$(realpath -m "${CARGO_TARGET_DIR:-target}")/tools
 version=0.5.9
 triple=$(rustc -vV | sed -n 's/^host: //p')
 

@@ -1,17 +1,16 @@
 #!/usr/bin/env bash
 # Installs the chart with the project's image on a cluster that has a node, and uses it: see steps.sh for what is looked at.
 #
-#   tests/node/e2e.sh FOLDER, the one in which image/build.sh left the images
+#   tests/node/e2e.sh FOLDER       the one in which image/build.sh left the images
+#   tests/node/e2e.sh --possible   only says whether it can
 #
 # On kind when a Docker engine answers and kind is installed, else on a node of its own (node.sh). Ends with 3, and says what
 # is missing, where neither can be had.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-folder=$PWD/${CARGO_TARGET_DIR:-target}/node
-programs=$PWD/${CARGO_TARGET_DIR:-target}/cluster
-case $(uname -m) in aarch64) architecture=arm64 ;; *) architecture=amd64 ;; esac
-image=$(realpath "$1"/stint-*-$architecture.tar)
-mkdir -p "$folder"
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+folder=$target/node
+programs=$target/cluster
 
 # The operator as it is in the image, where `docker load` would look for it.
 unpack() {
@@ -49,16 +48,21 @@ on_own_node() {
     node_run tests/node/steps.sh "$image" "$folder/stint" "$folder/steps" || { cp "$RUN"/*.log "$folder"; echo "logs: $folder"; exit 1; }
 }
 
-unpack
-if command -v kind >/dev/null && docker info >/dev/null 2>&1; then
-  on_kind
-  exit
-fi
 . tests/node/node.sh
-missing=$(node_missing)
-if [ -n "$missing" ]; then
-  echo "e2e: no cluster with a node can be had here. Install kind and start Docker, or, for a node of its own, add:"
-  sed 's/^/  /' <<<"$missing"
-  exit 3
+where=on_kind
+if ! command -v kind >/dev/null || ! docker info >/dev/null 2>&1; then
+  where=on_own_node
+  missing=$(node_missing)
+  if [ -n "$missing" ]; then
+    echo "e2e: no cluster with a node can be had here. Install kind and start Docker, or, for a node of its own, add:"
+    sed 's/^/  /' <<<"$missing"
+    exit 3
+  fi
 fi
-on_own_node
+[ "$1" != --possible ] || exit 0
+
+case $(uname -m) in aarch64) architecture=arm64 ;; *) architecture=amd64 ;; esac
+image=$(realpath "$1"/stint-*-$architecture.tar)
+mkdir -p "$folder"
+unpack
+$where

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # One node with a control plane of its own, in namespaces and cgroups made for it. To be sourced, from the project's folder:
 #
 #   node_missing   says what this machine lacks for it; nothing when it can
@@ -5,11 +6,12 @@
 #   node_down      ends it and removes all that it left
 #   node_run CMD   runs CMD in its network, with KUBECONFIG set
 
-node_folder=$PWD/${CARGO_TARGET_DIR:-target}/node
-export RUN=$node_folder/run                                      # What runs: keys, state, logs.
-export PROGRAMS=$PWD/${CARGO_TARGET_DIR:-target}/cluster          # What tests/cluster/build.sh made.
+node_target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+export RUN=$node_target/node/run         # What runs: keys, state, logs.
+export PROGRAMS=$node_target/cluster     # What tests/cluster/build.sh made.
 export NODE=node-1 ADDRESS=172.30.0.2 PODS=10.244.0.0/24 SERVICES=10.96.0.0/16
-export SANDBOX=stint.test/pod:1 SANDBOX_FILE=$node_folder/pod.tar # Holds a pod's namespaces; also the workload of the tests.
+# Holds a pod's namespaces; also the workload of the tests.
+export SANDBOX=stint.test/pod:1 SANDBOX_FILE=$node_target/node/pod.tar
 export CNI=/usr/lib/cni
 export KUBECONFIG=$RUN/pki/admin.kubeconfig
 

@@ -160,7 +160,7 @@ both_ready() {
 restricted() {
   in_stint get namespace stint-system -o 'jsonpath={.metadata.labels}' | grep -q '"pod-security.kubernetes.io/enforce":"restricted"'
   # The label is in force: another pod is refused for what the operator's are not.
-  ! in_stint run privileged --image=none --privileged --dry-run=server 2>"$folder/refusal"
+  if in_stint run privileged --image=none --privileged --dry-run=server 2>"$folder/refusal"; then return 1; fi
   grep -q 'violates PodSecurity "restricted' "$folder/refusal"
   two_ready
 }
@@ -241,16 +241,23 @@ drained() {
   echo "two replicas again $(since "$began") ms after uncordon" >&3
 }
 
+# As the runbook of StintCertificateExpiring says.
 certificate_rotated() {
   local before
-  certificate() { in_stint get secret stint-webhook-certificate -o 'jsonpath={.data.tls\.crt}'; }
-  before=$(certificate)
-  # As the runbook of StintCertificateExpiring says.
+  # Until when the certificate is valid that each replica serves.
+  served() {
+    local pod
+    for pod in $(replicas); do
+      kubectl get --raw "/api/v1/namespaces/stint-system/pods/$pod:8080/proxy/metrics" | grep '^stint_certificate_not_after'
+    done | sort -u
+  }
+  before=$(served)
+  [ "$(wc -l <<<"$before")" = 1 ]
   anew() {
     in_stint delete secret stint-webhook-certificate
-    changed() { [ -n "$(certificate 2>/dev/null)" ] && [ "$(certificate)" != "$before" ]; }
-    eventually 60 changed
-    sleep 3 # Reviews go on under the new certificate.
+    # Published first, and served by each replica at its next look, at most a minute later.
+    exchanged() { [ "$(served | wc -l)" = 1 ] && [ "$(served)" != "$before" ]; }
+    eventually 90 exchanged
   }
   reviewed anew
 }
@@ -290,7 +297,7 @@ memory() {
 
 # From the start of the process to /readyz, the median of five, with nothing live and nobody else running.
 start_to_ready() {
-  local server args times=() n process began
+  local server args times=() process began
   alice patch wa live -n payments --type=merge -p '{"spec":{"revoked":true}}'
   ended live Revoked
   in_stint scale deployment stint --replicas=0
@@ -317,7 +324,7 @@ YAML
     exec 4>&-
     [[ $answer == *' 200 '* ]]
   }
-  for n in 1 2 3 4 5; do
+  for _ in 1 2 3 4 5; do
     began=$(now)
     KUBECONFIG=$folder/operator.kubeconfig "$binary" "${args[@]}" >"$folder/operator.log" 2>&1 &
     process=$!
