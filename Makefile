@@ -8,6 +8,7 @@ TARGET  := $(or $(CARGO_TARGET_DIR),target)
 CLUSTER := $(TARGET)/cluster
 CHART   := charts/stint
 CRDS    := crds/stint.dev.yaml
+IMAGES  := $(TARGET)/image
 # The newest Kubernetes that the tests run on.
 KUBERNETES := 1.37
 
@@ -23,7 +24,7 @@ RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: demo
 demo: programs ## See a grant come, work and end in a real API server (KEEP=1 leaves it running)
@@ -99,6 +100,23 @@ bench: programs ## Measure what a review costs, how late grants end and how fast
 .PHONY: build
 build: rust ## Build the release binaries
 	cargo build --release
+
+.PHONY: image
+image: rust ## Build the container image into target/image, for ctr, kind load image-archive and docker load, and look at its size
+	$(call need,readelf,install binutils; it tells a static binary)
+	image/build.sh $(IMAGES)
+
+.PHONY: image-twice
+image-twice: rust ## Build the image twice from the sources and see that it is the same (about 10 minutes)
+	image/reproducible.sh $(TARGET)/image-twice
+
+.PHONY: sbom
+sbom: rust ## Write the bill of materials beside the image, CycloneDX in JSON, and check that nothing is missing in it
+	image/sbom.sh $(IMAGES)/stint.cdx.json
+
+.PHONY: e2e
+e2e: image ## Install the chart on a cluster with a node and use it: on kind, or as root on a node of its own
+	tests/node/e2e.sh $(IMAGES)
 
 .PHONY: cluster
 cluster: programs ## Start a control plane to play with, until Ctrl-C

@@ -332,6 +332,40 @@ impl Replica {
     }
 }
 
+/// As the runbook of StintCertificateExpiring says.
+#[tokio::test]
+async fn a_secret_that_is_deleted_is_made_anew_and_both_authorities_are_trusted_for_a_while() {
+    let (api, now) = (cluster(), Timestamp::now());
+    let (one, two) = (
+        Replica::new(&api, "one", "operator").await,
+        Replica::new(&api, "two", "operator").await,
+    );
+    assert_eq!((one.keep(now).await, two.keep(now).await), (vec![], vec![]));
+    let (first, served) = (
+        published(&api, KINDS[0]),
+        one.webhook_certificate(&api, now).await,
+    );
+    api.remove("secrets", NAMESPACE, SECRET).unwrap();
+    assert_eq!(one.keep(now).await, []);
+    assert!(published(&api, KINDS[0]).ends_with(&first));
+    assert_eq!(
+        one.webhook_certificate(&api, now).await,
+        served,
+        "API servers learn of the new authority before they meet its certificate"
+    );
+    assert!(two.is_believed(&api, now).await);
+    for later in [MINUTE, MINUTE * 2, MINUTE * 6] {
+        let now = now + later;
+        assert_eq!((one.keep(now).await, two.keep(now).await), (vec![], vec![]));
+        assert!(one.is_believed(&api, now).await && two.is_believed(&api, now).await);
+        assert_ne!(one.webhook_certificate(&api, now).await, served);
+    }
+    assert!(
+        !published(&api, KINDS[0]).contains(&first),
+        "and then the new one alone"
+    );
+}
+
 #[tokio::test]
 async fn a_given_certificate_is_served_and_its_authority_published() {
     let (api, now) = (cluster(), Timestamp::now());

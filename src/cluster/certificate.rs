@@ -106,6 +106,8 @@ struct Seen {
     published: Option<(String, Timestamp)>,
     /// Since when more is trusted than what is given.
     more_since: Option<Timestamp>,
+    /// What the operator made or read last.
+    made: Option<Bundle>,
 }
 
 impl Certificates {
@@ -162,6 +164,7 @@ impl Certificates {
         match self.mode {
             CertificateMode::Operator => {
                 let bundle = self.made(now).await?;
+                self.seen().made = Some(bundle.clone());
                 self.publish(&live, |_| bundle.ca_bundle()).await?;
                 self.publish(&guard, |_| bundle.ca_bundle()).await?;
                 if self.may_serve(&bundle.ca_pem, &bundle.ca_bundle(), now) {
@@ -360,7 +363,12 @@ impl Certificates {
         let failed = |error| CertificateError::Secret(self.secret.clone(), error);
         let stored = call(api.get_opt(&self.secret)).await.map_err(failed)?;
         let known = stored.as_ref().and_then(|secret| self.read(secret));
-        let step = rotate::next(known.as_ref(), &self.names, now)?;
+        let served = self.seen().made.clone();
+        let step = match (&known, &served) {
+            // Somebody took it away. What is served of it has to be believed until the new one is served.
+            (None, Some(served)) => rotate::after_loss(served, &self.names, now)?,
+            _ => rotate::next(known.as_ref(), &self.names, now)?,
+        };
         let fresh = match (step, known) {
             (Step::Keep, Some(bundle)) => return Ok(bundle),
             (Step::Keep, None) => return Err(failed(ApiError::Incomplete("certificate"))),

@@ -137,7 +137,7 @@ fn set_validity(params: &mut CertificateParams, now: Timestamp, not_after: Times
 }
 
 /// X.509 and annotations hold whole seconds; rounded down, so that we never believe in a longer life than is signed.
-fn whole_second(at: Timestamp) -> Timestamp {
+pub(super) fn whole_second(at: Timestamp) -> Timestamp {
     at - SignedDuration::from_nanos(i64::from(at.subsec_nanosecond()))
 }
 

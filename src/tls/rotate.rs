@@ -5,6 +5,10 @@ use jiff::{SignedDuration, Timestamp};
 use super::bundle::Bundle;
 use super::issue::{self, BACKDATE, CA_LIFE, IssueError, LEAF_LIFE};
 
+/// For so long the authority of a bundle that was taken away is trusted beside the new one: until every replica serves the new one.
+/// No longer, for who deletes it may do so because its key is known to others.
+pub const PARTING: SignedDuration = SignedDuration::from_mins(5);
+
 /// What to do about the certificates now.
 #[derive(Debug)]
 pub enum Step {
@@ -70,6 +74,18 @@ pub fn next(
         Reason::PreviousExpired => without_expired(current.clone(), now),
     };
     Ok(renew(bundle, reason))
+}
+
+/// Makes the bundle that follows one which is still served while the stored one is gone or cannot be read.
+///
+/// # Errors
+/// As of [`next`].
+pub fn after_loss(served: &Bundle, names: &[String], now: Timestamp) -> Result<Step, IssueError> {
+    let mut bundle = issue::renew_ca(served, names, now)?;
+    if let Some(previous) = &mut bundle.previous_ca {
+        previous.not_after = previous.not_after.min(issue::whole_second(now) + PARTING);
+    }
+    Ok(renew(bundle, Reason::Absent))
 }
 
 fn renew(bundle: Bundle, reason: Reason) -> Step {
@@ -176,6 +192,24 @@ mod tests {
         assert_eq!(reason, Reason::Absent);
         assert_eq!(bundle.previous_ca, None);
         assert!(step(&bundle, start()).is_none());
+    }
+
+    #[test]
+    fn what_was_taken_away_is_trusted_for_a_few_minutes_more() {
+        let lost = issue::first(&names(), start()).unwrap();
+        let Step::Renew { bundle, reason } = after_loss(&lost, &names(), start()).unwrap() else {
+            panic!("there is nothing to keep");
+        };
+        assert_eq!(reason, Reason::Absent);
+        assert_eq!(
+            bundle.ca_bundle(),
+            format!("{}{}", bundle.ca_pem, lost.ca_pem)
+        );
+        let last = start() + PARTING - SignedDuration::from_secs(1);
+        assert!(step(&bundle, last).is_none());
+        let (reason, alone) = step(&bundle, start() + PARTING).unwrap();
+        assert_eq!(reason, Reason::PreviousExpired);
+        assert_eq!(alone.ca_bundle(), bundle.ca_pem);
     }
 
     #[test]

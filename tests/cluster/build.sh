@@ -2,9 +2,11 @@
 # Builds what the tests with a real control plane need, from Go modules alone: etcd, kube-apiserver,
 # kube-controller-manager and kubectl (one multi-call binary), and helm. Only when asked for: promtool, which tests the
 # chart's alerts; reports, the CRDs of the two APIs in which the guard reports; oldest, the same control plane in the oldest
-# version of Kubernetes that the chart takes, in FOLDER/oldest.
+# version of Kubernetes that the chart takes, in FOLDER/oldest; node, which makes it a cluster with a node (kubelet, kube-proxy,
+# kube-scheduler and CoreDNS, one multi-call binary too, from the same module so that both share what is compiled), and pod,
+# which runs in its pods.
 #
-#   tests/cluster/build.sh [FOLDER [controlplane|helm|promtool|reports|oldest]...]
+#   tests/cluster/build.sh [FOLDER [controlplane|helm|promtool|reports|oldest|node|pod]...]
 #
 # FOLDER is ${CARGO_TARGET_DIR:-target}/cluster unless given; without further words controlplane and helm are built.
 # With KUBEBUILDER_ASSETS naming a folder that holds etcd, kube-apiserver and kube-controller-manager, those are
@@ -32,9 +34,9 @@ fail() {
 
 # Succeeds when the binary exists and no file it is made from is newer.
 fresh() {
-  local binary=$1 module=$2 versions=$3 source
+  local binary=$1 module=$2 package=$3 versions=$4 source
   [ -x "$binary" ] || return 1
-  for source in "$module"/main.go "$module/$versions.mod" "$module/$versions.sum"; do
+  for source in "$module/$package"/*.go "$module/$versions.mod" "$module/$versions.sum"; do
     if [ "$source" -nt "$binary" ]; then return 1; fi
   done
 }
@@ -54,7 +56,7 @@ need_go() {
 build() {
   local name=$1 module=$2 package=$3 ldflags=$4 hint=$5 tags=${6:-} versions=${7:-go} binary
   binary=$(cd "$folder" && pwd)/$name
-  if fresh "$binary" "$module" "$versions"; then return; fi
+  if fresh "$binary" "$module" "$package" "$versions"; then return; fi
   need_go "$module"
   echo "building $binary (the first time takes about $hint on 2 cores)"
   # Built beside its place and moved, so that nobody ever starts half a binary.
@@ -134,6 +136,12 @@ reports() {
   crds github.com/kyverno/kyverno@v1.19.1 "h1:/MkgFii3/VlQfKR1JpC9tVwNNVNQTt2S4U6qCsafsTU=" config/crds/policyreport wgpolicyk8s.io
 }
 
+node() {
+  local module=tests/cluster/controlplane name
+  build node "$module" ./node "-s -w $(kubernetes_version "$module/go.mod")" "3 minutes after the control plane"
+  for name in kubelet kube-proxy kube-scheduler coredns; do link "$name" node; done
+}
+
 mkdir -p "$folder"
 for part in "${parts[@]}"; do
   case $part in
@@ -142,6 +150,8 @@ for part in "${parts[@]}"; do
   promtool) promtool ;;
   reports) reports ;;
   oldest) oldest ;;
-  *) fail "there is no part '$part'; the parts are controlplane, helm, promtool, reports and oldest" ;;
+  node) node ;;
+  pod) build pod tests/cluster/controlplane ./pod "-s -w" "10 seconds" ;;
+  *) fail "there is no part '$part'; the parts are controlplane, helm, promtool, reports, oldest, node and pod" ;;
   esac
 done
