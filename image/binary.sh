@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the operator as one static binary and prints where it is.
+# Builds the operator, or the program BIN, as one static binary and prints where it is.
 #
 #   image/binary.sh ARCHITECTURE [FOLDER]
 #
@@ -11,6 +11,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 folder=${2:-${CARGO_TARGET_DIR:-target}}
+program=${BIN:-stint}
 
 case $1 in
 amd64) triple=x86_64-unknown-linux-gnu ;;
@@ -37,6 +38,6 @@ fi
 # Paths of this machine are no part of the binary: elsewhere the same sources give the same bytes.
 registry=${CARGO_HOME:-$HOME/.cargo}/registry/src
 flags="\"-Ctarget-feature=+crt-static\", \"--remap-path-prefix=$registry=/registry\", \"--remap-path-prefix=$PWD=/stint\""
-cargo build --release --locked --bin stint --target "$triple" --target-dir "$folder" \
+cargo build --release --locked --bin "$program" --target "$triple" --target-dir "$folder" \
   --config "target.$triple.linker=\"$compiler\"" --config "target.$triple.rustflags=[$flags]" >&2
-echo "$folder/$triple/release/stint"
+echo "$folder/$triple/release/$program"
