@@ -96,6 +96,7 @@ bench: programs ## Measure what a review costs, how late grants end and how fast
 	cargo bench --bench review
 	cargo bench --bench expiry
 	cargo bench --bench suspend
+	cargo bench --bench list
 
 .PHONY: krew
 krew: rust ## Pack the kubectl plugin and its krew manifest into target/krew (URL=https://… says where the archives will be)
