@@ -112,7 +112,7 @@ image: rust ## Build the container image into target/image, for ctr, kind load i
 	image/build.sh $(IMAGES)
 
 .PHONY: image-twice
-image-twice: rust ## Build the image twice from the sources and see that it is the same (about 10 minutes)
+image-twice: rust ## Build the image once more from nothing and see that it is the same (about 8 minutes)
 	image/reproducible.sh $(TARGET)/image-twice
 
 .PHONY: sbom

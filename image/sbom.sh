@@ -15,11 +15,12 @@ if [ "$("$tool" cyclonedx --version 2>/dev/null)" != "cargo-cyclonedx-cyclonedx 
   rm -rf "$tools/build"
 fi
 
-# It writes beside Cargo.toml, and nowhere else. Without a time, the same sources give the same file.
+# It writes beside Cargo.toml, and nowhere else. The time is that of the commit, and the path of this machine is left out: the same
+# sources give the same file.
 mkdir -p "$(dirname "$out")"
 trap 'rm -f stint-sbom.json' EXIT
-SOURCE_DATE_EPOCH=0 "$tool" cyclonedx --quiet --format json --spec-version 1.5 --target "$triple" --override-filename stint-sbom
-mv stint-sbom.json "$out"
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 0) "$tool" cyclonedx --quiet --format json --spec-version 1.5 --target "$triple" --override-filename stint-sbom
+sed "s|path+file://$PWD|path+file:///stint|" stint-sbom.json >"$out"
 
 # Every package that ends up in the binary, of Cargo.lock and no other, is named with its version.
 linked=$(cargo tree --locked --target "$triple" --edges normal,no-proc-macro --prefix none --format '{p}' |
