@@ -21,6 +21,7 @@ use crate::ops::admin::{self, Admin};
 use crate::ops::metrics::Metrics;
 use crate::ops::readiness::{Liveness, Readiness};
 use crate::ops::telemetry::{self, Format, TelemetryError};
+use crate::tls::clients::{Authorities, NoAuthority};
 use crate::tls::resolver::{self, Resolver};
 use crate::webhook::server::{self, Limits};
 use kube::{Client, Config};
@@ -58,6 +59,9 @@ pub enum Error {
     /// TLS could not be set up.
     #[error("TLS: {0}")]
     Tls(#[source] rustls::Error),
+    /// Nobody could send reviews.
+    #[error("--webhook-client-ca: {0}")]
+    ClientCa(#[from] NoAuthority),
     /// The times of the leader election contradict each other.
     #[error("--leader-elect-…: {0}")]
     LeaderElection(#[from] BadTerms),
@@ -225,7 +229,10 @@ pub fn start(operator: Operator, shutdown: &Shutdown) -> Result<Tasks, Error> {
     let liveness = Liveness::new();
     let heart = liveness.heart("deadline-queue", HEARTBEAT);
     let resolver = Arc::new(Resolver::default());
-    let tls = resolver::server_config(Arc::clone(&resolver)).map_err(Error::Tls)?;
+    let clients = args.webhook_client_ca.as_deref();
+    let clients = clients.map(Authorities::read).transpose()?;
+    let tls = resolver::server_config(Arc::clone(&resolver), clients.as_ref());
+    let tls = tls.map_err(Error::Tls)?;
     let tls = Arc::new(tls);
     let election = election(&args)?;
     let core = core(

@@ -3,6 +3,7 @@
 use crate::domain::lease::Terms;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// Just-in-time, expiring RBAC for Kubernetes workloads.
@@ -149,6 +150,11 @@ pub struct RunArgs {
         default_value = "operator"
     )]
     pub certificate_mode: CertificateMode,
+
+    /// PEM file with the authority of those who may send reviews; whoever shows no certificate of it is not answered. API servers show
+    /// one only where their AdmissionConfiguration says so. Without the flag everybody is answered who reaches the port
+    #[arg(long, env = "STINT_WEBHOOK_CLIENT_CA")]
+    pub webhook_client_ca: Option<PathBuf>,
 
     /// Secret with the webhook's certificate; the operator makes it in its mode, and only reads it in the others
     #[arg(

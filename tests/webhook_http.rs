@@ -4,22 +4,29 @@ mod support {
     pub mod webhook;
 }
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+};
 use rustls::client::Resumption;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::json;
 use stint::tls::bundle::Bundle;
+use stint::tls::clients::Authorities;
 use stint::tls::{issue, rotate};
 use stint::webhook::server::Limits;
 use support::webhook::{
     Client, PATH, Webhook, client_config, head, not_hanging, patient, pem_to_der, review_of,
 };
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -305,6 +312,87 @@ async fn http_1_1_is_chosen_and_both_tls_versions_work() {
         assert!(client.review("u", "fine").await.verdict().1);
     }
     webhook.stopped().await;
+}
+
+/// A file with the certificates of an authority, and a client that shows a certificate of it.
+fn clients_of(name: &str) -> (PathBuf, CertifiedIssuer<'static, KeyPair>) {
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.crt"));
+    std::fs::write(&file, authority.pem()).unwrap();
+    (file, authority)
+}
+
+fn showing(webhook: &Webhook, authority: &CertifiedIssuer<'static, KeyPair>) -> Arc<ClientConfig> {
+    let mut client = CertificateParams::default();
+    client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let key = KeyPair::generate().unwrap();
+    let certificate = client.signed_by(&key, authority).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(pem_to_der(&webhook.bundle.ca_pem)).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS12, &TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    Arc::new(config)
+}
+
+/// Whether a review that is sent so is answered. TLS 1.3 tells a client only after its handshake that it is not welcome.
+async fn is_answered(webhook: &Webhook, tls: Arc<ClientConfig>) -> bool {
+    let Ok(mut client) = Client::connect(webhook.address, tls).await else {
+        return false;
+    };
+    let request = head("GET", PATH, 0);
+    if client.stream.write_all(request.as_bytes()).await.is_err() {
+        return false;
+    }
+    let mut first = [0];
+    let read = not_hanging(client.stream.read(&mut first)).await;
+    read.is_ok_and(|bytes| bytes > 0)
+}
+
+#[tokio::test]
+async fn with_an_authority_for_clients_only_its_own_are_answered() {
+    let (file, authority) = clients_of("clients");
+    let (_, stranger) = clients_of("strangers");
+    let clients = Authorities::read(&file).unwrap();
+    let webhook = Webhook::start_for(patient(), Some(&clients)).await;
+    assert!(is_answered(&webhook, showing(&webhook, &authority)).await);
+    assert!(!is_answered(&webhook, showing(&webhook, &stranger)).await);
+    assert!(!is_answered(&webhook, client_config(&webhook.bundle.ca_pem)).await);
+    let open = Webhook::start(patient()).await;
+    assert!(is_answered(&open, client_config(&open.bundle.ca_pem)).await);
+}
+
+#[test]
+fn a_file_without_an_authority_is_refused_with_its_name() {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("no-authority.crt");
+    for (text, why) in [
+        ("", "there is none in it"),
+        ("hello", "there is none in it"),
+        (
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            "PEM",
+        ),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let told = Authorities::read(&file).unwrap_err().to_string();
+        assert!(
+            told.contains("no-authority.crt") && told.contains(why),
+            "{told}"
+        );
+    }
+    let missing = Authorities::read(Path::new("/nowhere/ca.crt")).unwrap_err();
+    assert!(
+        missing
+            .to_string()
+            .starts_with("/nowhere/ca.crt cannot be read")
+    );
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! request.
 
 pub mod bundle;
+pub mod clients;
 pub mod given;
 pub mod issue;
 pub mod resolver;

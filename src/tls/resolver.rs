@@ -5,11 +5,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::ServerConfig;
 use rustls::crypto::ring;
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
+};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 
 use super::bundle::{Bundle, Unreadable};
+use super::clients::Authorities;
 use super::given::Given;
 
 /// Holds the certificate for new connections. Empty at first: until [`Resolver::set`], handshakes fail.
@@ -52,18 +55,26 @@ impl fmt::Debug for Resolver {
     }
 }
 
-/// TLS 1.2 and 1.3, HTTP/1.1 only, no client certificates: the API server presents none by default and speaks HTTP/1.1
-/// to webhooks.
+/// TLS 1.2 and 1.3, HTTP/1.1 only, which is what the API server speaks to webhooks. With `clients`, whoever shows no certificate of
+/// these authorities gets no connection.
 ///
 /// Sessions are not resumed: a resumed session shows no certificate, and would outlive a rotation. The API server keeps
 /// its connections open, so a full handshake is rare.
 ///
 /// # Errors
 /// The crypto provider offers no suite for these versions.
-pub fn server_config(resolver: Arc<Resolver>) -> Result<ServerConfig, rustls::Error> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+pub fn server_config(
+    resolver: Arc<Resolver>,
+    clients: Option<&Authorities>,
+) -> Result<ServerConfig, rustls::Error> {
+    let provider = Arc::new(ring::default_provider());
+    let verifier = match clients {
+        Some(clients) => clients.verifier(Arc::clone(&provider))?,
+        None => WebPkiClientVerifier::no_client_auth(),
+    };
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])?
-        .with_no_client_auth()
+        .with_client_cert_verifier(verifier)
         .with_cert_resolver(resolver);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});

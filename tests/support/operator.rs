@@ -27,6 +27,8 @@ pub struct Stint {
     admin: u16,
     cluster_grants: AtomicBool,
     guard: Mutex<Vec<(&'static str, &'static str)>>,
+    /// More of its environment, as `NAME=value`.
+    environment: Mutex<Vec<String>>,
     process: Mutex<Option<Component>>,
 }
 
@@ -100,6 +102,7 @@ impl Stint {
             admin,
             cluster_grants: AtomicBool::new(cluster_grants),
             guard: Mutex::default(),
+            environment: Mutex::default(),
             process: Mutex::new(None),
         }
     }
@@ -116,6 +119,18 @@ impl Stint {
     pub async fn set_guard(&self, values: &[(&'static str, &'static str)]) {
         *self.guard.lock().await = values.to_vec();
         self.upgrade().await;
+    }
+
+    /// Starts the operator anew with these variables in its environment, as `NAME=value`.
+    pub async fn restart_with(&self, environment: &[String]) {
+        *self.environment.lock().await = environment.to_vec();
+        self.kill().await;
+        self.start().await;
+    }
+
+    /// Where the API server reaches the webhook.
+    pub fn webhook_url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.webhook)
     }
 
     /// Runs the same upgrade once more as whoever this kubeconfig file is for, with the operator as it is.
@@ -156,7 +171,8 @@ impl Stint {
     pub async fn start(&self) {
         let mut process = self.process.lock().await;
         if process.is_none() {
-            *process = Some(self.spawn(&self.guard.lock().await));
+            let guard = self.guard.lock().await;
+            *process = Some(self.spawn(&guard, &self.environment.lock().await));
         }
         drop(process);
         eventually("the operator is ready", async || {
@@ -169,7 +185,7 @@ impl Stint {
         .await;
     }
 
-    fn spawn(&self, guard: &[(&str, &str)]) -> Component {
+    fn spawn(&self, guard: &[(&str, &str)], environment: &[String]) -> Component {
         let mut flags = vec![
             format!("--namespace={NAMESPACE}"),
             format!("--webhook-listen=127.0.0.1:{}", self.webhook),
@@ -196,9 +212,9 @@ impl Stint {
         let mut command = vec![
             format!("KUBECONFIG={}", self.kubeconfig.display()),
             format!("HOSTNAME={}", self.name),
-            self.program.display().to_string(),
-            "run".to_owned(),
         ];
+        command.extend_from_slice(environment);
+        command.extend([self.program.display().to_string(), "run".to_owned()]);
         command.extend(flags);
         if self.cluster_grants.load(Ordering::SeqCst) {
             command.push("--cluster-grants".to_owned());

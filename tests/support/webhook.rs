@@ -17,6 +17,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 use stint::tls::bundle::Bundle;
+use stint::tls::clients::Authorities;
 use stint::tls::issue;
 use stint::tls::resolver::{Resolver, server_config};
 use stint::webhook::review;
@@ -102,6 +103,11 @@ pub fn patient() -> Limits {
 
 impl Webhook {
     pub async fn start(limits: Limits) -> Self {
+        Self::start_for(limits, None).await
+    }
+
+    /// One that answers only who shows a certificate of these authorities.
+    pub async fn start_for(limits: Limits, clients: Option<&Authorities>) -> Self {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let bundle = issue::first(&names, Timestamp::now()).unwrap();
         let resolver = Arc::new(Resolver::default());
@@ -115,7 +121,7 @@ impl Webhook {
             most: AtomicUsize::new(0),
         });
         let stop = CancellationToken::new();
-        let tls = Arc::new(server_config(resolver.clone()).unwrap());
+        let tls = Arc::new(server_config(resolver.clone(), clients).unwrap());
         let task = tokio::spawn(serve(listener, tls, handler.clone(), limits, stop.clone()));
         Self {
             address,

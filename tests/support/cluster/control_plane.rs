@@ -207,6 +207,11 @@ fn api_server_args(credentials: &Credentials, etcd_url: &str, port: u16) -> Vec<
         ),
         format!("--token-auth-file={}", credentials.token_file.display()),
         "--authorization-mode=RBAC,Node".into(),
+        // Shows a certificate to every webhook; those that do not ask for one never see it.
+        format!(
+            "--admission-control-config-file={}",
+            credentials.admission_configuration.display()
+        ),
         "--allow-privileged=true".into(),
         "--service-cluster-ip-range=10.0.0.0/24".into(),
         // No node routes to this API server, so it needs no Endpoints of itself.

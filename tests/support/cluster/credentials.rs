@@ -59,6 +59,9 @@ pub struct Credentials {
     /// Serving certificate and key of the API server, for 127.0.0.1 and its in-cluster names.
     pub server_cert: PathBuf,
     pub server_key: PathBuf,
+    /// Authority of the certificate that the API server shows to webhooks, and how it is told to.
+    pub webhook_client_ca: PathBuf,
+    pub admission_configuration: PathBuf,
     /// Keys for ServiceAccount tokens.
     pub service_account_key: PathBuf,
     pub service_account_pub: PathBuf,
@@ -77,6 +80,8 @@ impl Credentials {
             ca: folder.join("ca.crt"),
             server_cert: folder.join("server.crt"),
             server_key: folder.join("server.key"),
+            webhook_client_ca: folder.join("webhook-clients.crt"),
+            admission_configuration: folder.join("admission.yaml"),
             service_account_key: folder.join("service-account.key"),
             service_account_pub: folder.join("service-account.pub"),
             token_file: folder.join("tokens.csv"),
@@ -90,6 +95,7 @@ impl Credentials {
         };
         credentials
             .write_keys()
+            .and_then(|()| credentials.write_webhook_client(&folder))
             .map_err(|e| format!("cannot make certificates: {e}"))?;
         write(&credentials.token_file, &credentials.token_lines())?;
         Ok(credentials)
@@ -137,6 +143,37 @@ impl Credentials {
             &self.service_account_pub,
             &service_accounts.public_key_pem(),
         )?;
+        Ok(())
+    }
+
+    /// What the API server shows to webhooks: a certificate of an authority that is for nothing else.
+    fn write_webhook_client(&self, folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
+        let mut authority = CertificateParams::default();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
+        let mut client = CertificateParams::default();
+        client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate()?;
+        let file = |name: &str| folder.join(name).display().to_string();
+        let kubeconfig = serde_json::json!({"apiVersion": "v1", "kind": "Config", "users": [{"name": "*",
+            "user": {"client-certificate": file("webhook-client.crt"), "client-key": file("webhook-client.key")}}]});
+        let plugin = |name: &str| {
+            serde_json::json!({"name": name, "configuration": {
+                "apiVersion": "apiserver.config.k8s.io/v1", "kind": "WebhookAdmissionConfiguration",
+                "kubeConfigFile": file("webhook-client.kubeconfig")}})
+        };
+        let plugins = ["MutatingAdmissionWebhook", "ValidatingAdmissionWebhook"].map(plugin);
+        let configuration = serde_json::json!({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AdmissionConfiguration",
+            "plugins": plugins});
+        write(&self.webhook_client_ca, &authority.pem())?;
+        let certificate = client.signed_by(&key, &authority)?.pem();
+        write(&folder.join("webhook-client.crt"), &certificate)?;
+        write(&folder.join("webhook-client.key"), &key.serialize_pem())?;
+        write(
+            &folder.join("webhook-client.kubeconfig"),
+            &kubeconfig.to_string(),
+        )?;
+        write(&self.admission_configuration, &configuration.to_string())?;
         Ok(())
     }
 

@@ -158,6 +158,11 @@ impl Cluster {
         &self.ca
     }
 
+    /// PEM file of the authority whose certificate the API server shows to webhooks; for a cluster of its own only.
+    pub fn webhook_client_ca(&self) -> PathBuf {
+        self.dir().join("credentials/webhook-clients.crt")
+    }
+
     /// The temporary folder. Logs are in `<name of the program>.log`.
     pub fn dir(&self) -> &Path {
         self.folder.path()

@@ -1,0 +1,54 @@
+//! Who may send reviews, on a real control plane: an API server that shows a certificate, and somebody on the network who has none.
+
+mod support;
+
+use kube::{Client, Config};
+use serde_json::{Value, json};
+use support::cluster::{User, eventually};
+use support::operator::Stint;
+use support::team::Team;
+
+/// What the webhook says to somebody who is not the API server and sends a review in the name of Alice.
+async fn forged_receipt(stint: &Stint, team: &Team) -> Result<Value, kube::Error> {
+    let mut config = Config::new(stint.webhook_url().parse().unwrap());
+    config.accept_invalid_certs = true;
+    let client = Client::try_from(config).unwrap();
+    let mut object = json!(team.request("forged", "1h"));
+    object["metadata"]["namespace"] = json!(team.namespace);
+    let kind =
+        |last: &str, word: &str| json!({"group": "stint.dev", "version": "v1alpha1", last: word});
+    let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+        "uid": "705ab4f5-6393-11e8-b7cc-42010a800002", "operation": "CREATE",
+        "kind": kind("kind", "WorkloadAccess"), "resource": kind("resource", "workloadaccesses"),
+        "name": "forged", "namespace": team.namespace, "object": object,
+        "userInfo": {"username": "alice", "uid": "alice-uid", "groups": ["payments-devs", "system:authenticated"]}}});
+    let request = http::Request::post("/mutate").header("content-type", "application/json");
+    client
+        .request::<Value>(request.body(review.to_string().into_bytes()).unwrap())
+        .await
+}
+
+#[tokio::test]
+async fn with_an_authority_for_clients_the_api_server_is_answered_and_nobody_else() {
+    let stint = Stint::shared(env!("CARGO_BIN_EXE_stint")).await;
+    let team = Team::new(stint).await;
+    // So it is without one: what the API server may ask, everybody may.
+    let answer = forged_receipt(stint, &team).await.unwrap();
+    assert_eq!(answer["response"]["allowed"], true, "{answer}");
+    assert!(answer["response"]["patch"].is_string(), "{answer}");
+
+    let authority = stint.cluster().webhook_client_ca();
+    stint
+        .restart_with(&[format!("STINT_WEBHOOK_CLIENT_CA={}", authority.display())])
+        .await;
+    assert!(forged_receipt(stint, &team).await.is_err());
+    let asked = team.requests(User::Alice);
+    eventually("the API server is answered", async || {
+        asked
+            .create(&Default::default(), &team.request("asked", "1h"))
+            .await
+            .ok()
+    })
+    .await;
+    team.becomes("asked", "Active").await;
+}
