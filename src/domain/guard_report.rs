@@ -135,7 +135,7 @@ pub fn report(
 /// The worst come first, so that what is left out is what matters least.
 fn results(findings: &[PlainFinding], now: Timestamp) -> Vec<Value> {
     let mut findings: Vec<&PlainFinding> = findings.iter().collect();
-    findings.sort_by(|a, b| (b.weight, b.severity).cmp(&(a.weight, a.severity)));
+    findings.sort_by_key(|found| std::cmp::Reverse((found.weight, found.severity)));
     let left_out = match findings.len() {
         many if many > MAX_RESULTS => many - (MAX_RESULTS - 1),
         _ => 0,
