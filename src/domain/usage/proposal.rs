@@ -60,6 +60,8 @@ pub struct Widened {
     pub resource: String,
     /// How many names there were; none for more than are kept.
     pub names: Option<usize>,
+    /// Whether one of them has a form that no request can hold, such as `https:dashboard:`.
+    pub unlistable: bool,
 }
 
 /// On which objects.
@@ -117,10 +119,8 @@ fn names(key: &Key<'_>, entry: &Entry, options: &Options, widened: &mut Vec<Wide
         return Names::All;
     }
     let limit = options.max_names.min(MAX_NAMES);
-    if !entry.many
-        && entry.names.len() <= limit
-        && entry.names.keys().all(|name| can_be_listed(name))
-    {
+    let unlistable = !entry.names.keys().all(|name| can_be_listed(name));
+    if !entry.many && !unlistable && entry.names.len() <= limit {
         return Names::These(entry.names.keys().map(|name| name.to_string()).collect());
     }
     widened.push(Widened {
@@ -128,6 +128,7 @@ fn names(key: &Key<'_>, entry: &Entry, options: &Options, widened: &mut Vec<Wide
         verb: key.verb.to_owned(),
         resource: super::granted::target(key),
         names: (!entry.many).then_some(entry.names.len()),
+        unlistable,
     });
     Names::All
 }
@@ -137,6 +138,16 @@ fn can_be_listed(name: &str) -> bool {
     let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     let inner = |b: u8| b.is_ascii_alphanumeric() || b"._:@-".contains(&b);
     ends(name.chars().next()) && ends(name.chars().last()) && name.bytes().all(inner)
+}
+
+/// Whether a name ends as Kubernetes ends those that it makes (`k8s.io/apimachinery/pkg/util/rand`): the next object will have
+/// another one.
+pub fn looks_generated(name: &str) -> bool {
+    let made = |end: &str| {
+        let letters = |b: u8| b"bcdfghjklmnpqrstvwxz2456789".contains(&b);
+        end.len() == 5 && end.bytes().all(letters)
+    };
+    name.rsplit_once('-').is_some_and(|(_, end)| made(end))
 }
 
 /// Their paths; each also with a slash at the end, or more below `/api`, `/apis` and `/openapi`.
@@ -293,4 +304,35 @@ pub fn covers(proposal: &Proposal, key: &Key<'_>, name: &str) -> bool {
     let of = |place: &str| proposal.places.get(place).into_iter().flatten();
     let mut reaching = of("").chain(of(key.place));
     reaching.any(|rule| allows(rule, &key.request(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_kubernetes_makes_are_known_by_their_end() {
+        assert!(looks_generated("billing-api-6d4c9b7f5-xk2lp"));
+        assert!(!looks_generated("billing-api") && !looks_generated("xk2lp"));
+        assert!(!looks_generated("settings-a") && !looks_generated("team-alpha"));
+    }
+
+    #[test]
+    fn lists_are_no_longer_than_a_request_may_have() {
+        let words = |n: usize| (0..n).map(|i| format!("w{i}")).collect::<Vec<_>>();
+        let rule = Rule {
+            api_groups: words(17),
+            resources: words(70),
+            verbs: words(33),
+            ..Rule::default()
+        };
+        let parts = fitted(vec![rule.clone()]);
+        assert_eq!(parts.len(), 2 * 3 * 3);
+        assert_eq!(rules::atoms(&parts), rules::atoms(&[rule]));
+        assert!(
+            parts
+                .iter()
+                .all(|r| r.resources.len() <= MAX_LIST && r.verbs.len() <= MAX_WORDS)
+        );
+    }
 }

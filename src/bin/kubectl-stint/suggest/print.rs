@@ -6,10 +6,11 @@ use super::source::Log;
 use crate::show::{self, Cell, Style, Table, Tone};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use stint::domain::rules::{Rule, allows};
 use stint::domain::usage::granted;
-use stint::domain::usage::proposal::Proposal;
+use stint::domain::usage::proposal::{Proposal, Widened, looks_generated};
 use stint::domain::usage::tally::{Account, Entry, Key};
 use stint::domain::window;
 
@@ -254,17 +255,8 @@ pub fn notes(told: &Told<'_>) -> Vec<String> {
             out.push(format!("left out: {}: {refusal}", title(&pair.access)));
         }
     }
-    for wide in &proposal.widened {
-        let names = wide
-            .names
-            .map_or("many names".to_owned(), |names| show::count(names, "name"));
-        out.push(format!(
-            "on every object in {}: {} {}, used on {names}; --max-names says how many are listed",
-            place(&wide.place),
-            wide.verb,
-            wide.resource
-        ));
-    }
+    out.extend(proposal.widened.iter().map(widened));
+    out.extend(generated(proposal));
     if proposal.basic > 0 {
         out.push(format!(
             "not proposed: {} for what every account may do, such as discovery; --with-basic adds it",
@@ -275,6 +267,36 @@ pub fn notes(told: &Told<'_>) -> Vec<String> {
         out.push("more was refused than is kept".to_owned());
     }
     out
+}
+
+fn widened(wide: &Widened) -> String {
+    let why = match (wide.unlistable, wide.names) {
+        (true, _) => "with a name that no rule can hold".to_owned(),
+        (false, Some(names)) => format!(
+            "on {}; --max-names says how many are listed",
+            show::count(names, "name")
+        ),
+        (false, None) => "on more names than a rule can hold".to_owned(),
+    };
+    format!(
+        "on every object in {}: {} {}, used {why}",
+        place(&wide.place),
+        wide.verb,
+        wide.resource
+    )
+}
+
+/// Names that will be others the next time.
+fn generated(proposal: &Proposal) -> Option<String> {
+    let rules = proposal.places.values().flatten();
+    let made = rules.filter(|rule| rule.resource_names.iter().any(|name| looks_generated(name)));
+    let resources: BTreeSet<&str> = made
+        .flat_map(|rule| &rule.resources)
+        .map(String::as_str)
+        .collect();
+    let all: Vec<&str> = resources.into_iter().collect();
+    let all = all.join(",");
+    (!all.is_empty()).then(|| format!("names of {all} look generated, so that the next ones will be others; --without-names {all} means every object"))
 }
 
 /// Everything as JSON.

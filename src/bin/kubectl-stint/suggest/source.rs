@@ -20,6 +20,8 @@ use stint::domain::usage::tally::{MAX_KEPT, Tally};
 const MAX_TOLD: usize = 5;
 /// Lines without a single event after which a file is no audit log.
 const MAX_STRANGE: u64 = 1_000;
+/// How the API server begins a line.
+const BEGINNING: &[u8] = b"{\"kind\":\"Event\",\"apiVersion\":\"audit.k8s.io/v1\",";
 /// Where the stage is looked for: the API server writes it before anything long.
 const HEAD: usize = 256;
 
@@ -199,8 +201,7 @@ impl<'a> Reading<'a> {
     /// Whether a line of an audit log need not be decoded: an event that is whole, and of nobody who is looked for or of a
     /// stage that does not count.
     fn passes(&mut self, text: &[u8]) -> bool {
-        if self.events == 0 || !(text.starts_with(b"{\"kind\":\"Event\",") && text.ends_with(b"}"))
-        {
+        if self.events == 0 || !(text.starts_with(BEGINNING) && text.ends_with(b"}")) {
             return false;
         }
         let head = &text[..text.len().min(HEAD)];
