@@ -39,6 +39,7 @@ pub mod served;
 mod source;
 pub mod status;
 mod tried;
+pub mod usage;
 pub mod verification;
 pub mod violation;
 pub mod window;

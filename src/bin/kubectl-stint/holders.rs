@@ -74,10 +74,28 @@ pub struct Rbac {
 #[derive(Debug)]
 struct Binding {
     namespace: Option<String>,
+    name: String,
     title: String,
     role: RoleKey,
     subjects: Vec<Subject>,
     until: Option<Timestamp>,
+}
+
+/// A binding that gives somebody rights.
+#[derive(Debug)]
+pub struct Bound<'a> {
+    /// The namespace of a RoleBinding.
+    pub namespace: Option<&'a str>,
+    /// Its name.
+    pub name: &'a str,
+    /// The request that it was made for, or itself.
+    pub title: &'a str,
+    /// The role.
+    pub role: String,
+    /// The rules of the role; none when it is not there.
+    pub rules: Option<&'a [Rule]>,
+    /// When it ends; none for standing rights.
+    pub until: Option<Timestamp>,
 }
 
 /// A request whose window has not opened.
@@ -159,6 +177,7 @@ impl Rbac {
                 role.name.clone(),
             ),
             namespace,
+            name: name(meta),
             title,
             subjects: subjects.unwrap_or_default(),
             until: end.filter(|_| made),
@@ -168,6 +187,28 @@ impl Rbac {
     /// A request, if it is admitted and has not begun.
     pub fn request(&mut self, access: &Access) {
         self.planned.extend(planned(&access.view()));
+    }
+
+    /// What binds this user or one of the groups, in any place.
+    pub fn bound_to<'a>(
+        &'a self,
+        user: &'a str,
+        groups: &'a [String],
+    ) -> impl Iterator<Item = Bound<'a>> {
+        let applies = move |binding: &&Binding| {
+            let own = binding.namespace.as_deref().unwrap_or_default();
+            let mut subjects = binding.subjects.iter();
+            subjects.any(|subject| rules::applies_to(subject, own, user, groups))
+        };
+        let bindings = self.bindings.iter().filter(applies);
+        bindings.map(|binding| Bound {
+            namespace: binding.namespace.as_deref(),
+            name: &binding.name,
+            title: &binding.title,
+            role: role_name(&binding.role),
+            rules: self.roles.get(&binding.role).map(Vec::as_slice),
+            until: binding.until,
+        })
     }
 
     /// Who holds the right in the place at the instant.

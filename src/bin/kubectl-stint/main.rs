@@ -38,6 +38,7 @@ mod schema;
 mod send;
 mod show;
 mod story;
+mod suggest;
 mod tree;
 mod wait;
 mod who_can;
@@ -71,6 +72,7 @@ enum Command {
     Exec(exec::ExecArgs),
     Lockdown(lockdown::LockdownArgs),
     Unlock(lockdown::UnlockArgs),
+    Suggest(Box<suggest::SuggestArgs>),
     Lint(Box<lint::LintArgs>),
     Codes(codes::CodesArgs),
     Completion(completion::CompletionArgs),
@@ -121,6 +123,7 @@ async fn run(command: Command, out: &mut impl Write) -> Answer {
         Command::Exec(args) => exec::run(&args).await,
         Command::Lockdown(args) => lockdown::lock(&args, out).await,
         Command::Unlock(args) => lockdown::unlock(&args, out).await,
+        Command::Suggest(args) => suggest::run(&args, out).await,
         Command::Lint(args) => lint::run(&args, out).await,
         Command::Completion(args) => completion::run(&args, Cli::command(), out),
         Command::Complete(args) => completion::complete(&args, &Cli::command(), out).await,

@@ -46,6 +46,20 @@ pub struct Cluster {
 impl Cluster {
     /// A fresh cluster on free ports, ready for use. Fails with the end of the log of the program that failed.
     pub async fn start() -> Result<Cluster, String> {
+        Cluster::begin(false).await
+    }
+
+    /// The same with an audit log, `audit.log` in its folder.
+    pub async fn audited() -> Result<Cluster, String> {
+        match std::env::var_os("STINT_TEST_KUBECONFIG") {
+            Some(_) => {
+                Err("the audit log of the cluster of STINT_TEST_KUBECONFIG is not ours".into())
+            }
+            None => Cluster::begin(true).await,
+        }
+    }
+
+    async fn begin(audited: bool) -> Result<Cluster, String> {
         let binaries = Binaries::find_or_build().await?;
         if let Some(kubeconfig) = std::env::var_os("STINT_TEST_KUBECONFIG") {
             let access = Access::to_given(Path::new(&kubeconfig)).await?;
@@ -53,14 +67,14 @@ impl Cluster {
         }
 
         let mut folder = Folder::create()?;
-        let mut started = ControlPlane::start(folder.path(), &binaries).await;
+        let mut started = ControlPlane::start(folder.path(), &binaries, audited).await;
         // Somebody else may have taken a port between our choice and its use.
         if started
             .as_ref()
             .is_err_and(|e| e.contains("address already in use"))
         {
             folder = Folder::create()?;
-            started = ControlPlane::start(folder.path(), &binaries).await;
+            started = ControlPlane::start(folder.path(), &binaries, audited).await;
         }
         let (control_plane, access) = started?;
         Cluster::assemble(Some(control_plane), access, binaries, folder)

@@ -1,0 +1,326 @@
+//! `kubectl stint suggest`: the smallest rights for what accounts really did, by the API server's audit log.
+
+mod grants;
+mod lines;
+mod manifest;
+mod print;
+mod progress;
+mod source;
+mod wanted;
+
+use crate::connect::Target;
+use crate::outcome::{Answer, End, Failure};
+use crate::show;
+use clap::{Args, ValueEnum};
+use grants::Known;
+use jiff::Timestamp;
+use manifest::{Terms, pairs};
+use print::{Tables, Told};
+use source::Log;
+use std::io::Write;
+use stint::domain::usage::proposal::{Options, propose};
+use stint::domain::window;
+use wanted::Wanted;
+
+/// Propose the smallest rights for what accounts really used
+///
+/// Reads audit logs of the API server (audit.k8s.io/v1, one event to a line, level Metadata is enough; gzip too) and proposes for each ServiceAccount the
+/// rules that cover what it was allowed and did: verbs and resources by name, on single objects where these are few, in the
+/// namespaces where it happened. What was refused is listed apart; it is what to ask for. With --rbac or --online also what each
+/// binding of the account gives and what of it was never used.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  # What the migrator did, and what of its rights it never used
+  kubectl stint suggest /var/log/kubernetes/audit/*.log* --account payments/migrator --online
+
+  # Policy and request for it; lint passes them
+  kubectl stint suggest audit.log --account payments/migrator -o yaml > migrator.yaml
+  kubectl stint lint migrator.yaml
+
+  # All accounts of a namespace, of the last week, from a machine without the cluster
+  kubectl get roles,rolebindings,clusterroles,clusterrolebindings,workloadaccesses -A -o yaml > rbac.yaml
+  zcat audit-*.log.gz | kubectl stint suggest - -n payments --since 168h --rbac rbac.yaml
+
+Exit status: 0 proposed, 1 something that was used cannot be granted (it is named, with a code), 2 a log could not be read. Damaged
+lines are counted and told, and fail only with --strict.")]
+pub struct SuggestArgs {
+    /// Audit logs, rotated and compressed ones too, in any order; `-` is stdin
+    #[arg(value_name = "FILE|-", required = true)]
+    sources: Vec<String>,
+
+    /// Only this ServiceAccount, as NAMESPACE/NAME, or NAME with -n; may be repeated
+    #[arg(
+        long = "account",
+        visible_alias = "serviceaccount",
+        value_name = "ACCOUNT"
+    )]
+    accounts: Vec<String>,
+
+    /// Only accounts of this namespace. Without it and --account those of kube-system and the like are left out
+    #[arg(short, long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+
+    /// Only requests from this RFC 3339 instant on, or of so long ago, such as 24h
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+
+    /// Only requests before this RFC 3339 instant, or until so long ago
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+
+    /// Most objects that are listed by name for one verb on one resource; with more, every object is meant
+    #[arg(long, value_name = "NUMBER", default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=64))]
+    max_names: u8,
+
+    /// A resource whose objects are not listed by name, such as pods, whose names change; may be repeated
+    #[arg(long, value_name = "RESOURCE[/SUBRESOURCE]", value_delimiter = ',')]
+    without_names: Vec<String>,
+
+    /// Also what Kubernetes lets every account do: discovery, health, asking about itself
+    #[arg(long)]
+    with_basic: bool,
+
+    /// Also what was refused
+    #[arg(long)]
+    with_refused: bool,
+
+    /// A file or folder with Roles, bindings and WorkloadAccesses to hold the use against, as `kubectl get` prints them; may be
+    /// repeated
+    #[arg(long, value_name = "FILE|DIR|-", conflicts_with = "online")]
+    rbac: Vec<String>,
+
+    /// Read roles and bindings from the cluster
+    #[arg(long)]
+    online: bool,
+
+    /// Length of the proposed grants, and the longest that the proposed policy allows
+    #[arg(long = "for", value_name = "DURATION", default_value = "1h")]
+    duration: String,
+
+    /// Reason of the proposed requests [default: that they come from the audit log]
+    #[arg(long)]
+    reason: Option<String>,
+
+    /// Name of the proposed policy; where there are several, they begin with it [default: NAMESPACE-NAME of the account]
+    #[arg(long, value_name = "NAME")]
+    policy_name: Option<String>,
+
+    /// Fail when lines are damaged
+    #[arg(long)]
+    strict: bool,
+
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Form,
+
+    /// Without the lines of heads
+    #[arg(long)]
+    no_headers: bool,
+
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// Rights, and what holds them
+    Table,
+    /// With the last use and the rights that were not used, and nothing cut
+    Wide,
+    /// Policies and requests, for `kubectl apply`
+    Yaml,
+    /// Everything; the fields are described in docs/right-sizing.md
+    Json,
+}
+
+/// Runs the command.
+pub async fn run(args: &SuggestArgs, out: &mut impl Write) -> Answer {
+    let now = Timestamp::now();
+    let wanted = Wanted::of(
+        &args.accounts,
+        args.namespace.as_deref(),
+        args.since.as_deref(),
+        args.until.as_deref(),
+        now,
+    )?;
+    check(args)?;
+    let known = held(args).await?;
+    let log = source::read(&args.sources, &wanted)?;
+    report(&log);
+    if log.events == 0 {
+        return Err(Failure::Error("no event in what was named".into()));
+    }
+    if args.strict && log.damaged > 0 {
+        return Err(Failure::Error(format!(
+            "{} damaged; --strict proposes nothing then",
+            show::count(to_size(log.damaged), "line")
+        )));
+    }
+    let all = tell(args, &log, &known, now)?;
+    match args.output {
+        Form::Yaml => print::yaml(&all, &log, out)?,
+        Form::Json => print::json(&all, &log, out)?,
+        form => {
+            let how = Tables {
+                wide: form == Form::Wide,
+                bare: args.no_headers,
+                held: known.any,
+            };
+            print::tables(&all, how, out)?;
+            out.flush()?;
+            remark(&all, &log);
+        }
+    }
+    let whole = |told: &Told<'_>| {
+        told.proposal.never.is_empty() && told.pairs.iter().all(|pair| pair.refusals.is_empty())
+    };
+    Ok(if all.iter().all(whole) {
+        End::Clean
+    } else {
+        End::Findings
+    })
+}
+
+fn check(args: &SuggestArgs) -> Result<(), Failure> {
+    if let Err(violation) = window::parse_duration("--for", &args.duration) {
+        return Err(Failure::Error(violation.message));
+    }
+    if let Some(name) = &args.policy_name {
+        crate::place::legal("policy", name)?;
+    }
+    let stdin = |list: &[String]| list.iter().filter(|name| *name == "-").count();
+    match stdin(&args.sources) + stdin(&args.rbac) {
+        0 | 1 => Ok(()),
+        _ => Err(Failure::Error("stdin can be read only once".into())),
+    }
+}
+
+async fn held(args: &SuggestArgs) -> Result<Known, Failure> {
+    if args.online {
+        let (known, unread) = Known::of_cluster(&args.target).await?;
+        if let Some(why) = unread {
+            eprintln!(
+                "kubectl-stint: ended grants are shown by the name of their binding: {}",
+                show::line(&why)
+            );
+        }
+        return Ok(known);
+    }
+    match args.rbac.is_empty() {
+        true => Ok(Known::default()),
+        false => Known::of_files(&args.rbac),
+    }
+}
+
+fn tell<'a>(
+    args: &SuggestArgs,
+    log: &'a Log,
+    known: &Known,
+    now: Timestamp,
+) -> Result<Vec<Told<'a>>, Failure> {
+    let options = Options {
+        max_names: usize::from(args.max_names),
+        without_names: args.without_names.clone(),
+        basic: args.with_basic,
+        refused: args.with_refused,
+    };
+    let accounts: Vec<_> = log.tally.accounts().collect();
+    if args.policy_name.is_some() && accounts.len() > 1 {
+        let why = format!(
+            "--policy-name is for one account, and the log has {}; choose one with --account",
+            accounts.len()
+        );
+        return Err(Failure::Error(why));
+    }
+    let at =
+        |at: Option<Timestamp>| at.map_or("?".to_owned(), |at| window::round_down(at).to_string());
+    let tell = |(name, account): (&'a str, &'a stint::domain::usage::tally::Account)| {
+        let by_log = format!(
+            "used from {} to {}, by the audit log",
+            at(account.first),
+            at(account.last)
+        );
+        let proposal = propose(account, &options);
+        let terms = Terms {
+            duration: &args.duration,
+            reason: args.reason.as_deref().unwrap_or(&by_log),
+            policy: args.policy_name.as_deref(),
+        };
+        Told {
+            name,
+            account,
+            pairs: pairs(name, &proposal, &terms, now),
+            proposal,
+            grants: known.of_account(&log.tally, name, account, args.with_basic),
+        }
+    };
+    Ok(accounts.into_iter().map(tell).collect())
+}
+
+fn to_size(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// What the log is, and what is wrong with it.
+fn report(log: &Log) {
+    let say = |text: String| eprintln!("{}", show::line(&text));
+    for told in &log.told {
+        say(format!("kubectl-stint: {told}"));
+    }
+    let more = log.damaged.saturating_sub(log.told.len() as u64);
+    if more > 0 {
+        say(format!(
+            "kubectl-stint: and {} damaged",
+            show::count(to_size(more), "more line")
+        ));
+    }
+    for source in &log.open_ended {
+        say(format!(
+            "{source}: the last event is half-written, as in a log that is still being written; it is left out"
+        ));
+    }
+    if let (Some(first), Some(last)) = (log.period.first(), log.period.last()) {
+        say(format!(
+            "Read {} of {}, from {} to {}.",
+            show::count(to_size(log.events), "event"),
+            show::count(log.sources, "log"),
+            window::round_down(first),
+            window::round_down(last)
+        ));
+    }
+}
+
+/// What the tables do not say.
+fn remark(all: &[Told<'_>], log: &Log) {
+    let say = |text: String| eprintln!("{}", show::line(&text));
+    for told in all {
+        for note in print::notes(told) {
+            say(format!("{}: {note}", told.name));
+        }
+    }
+    if all.is_empty() {
+        say("No request of an account that is looked for.".into());
+    }
+    let counts = [
+        (
+            log.of_the_cluster,
+            "of accounts of the cluster itself left out; -n kube-system shows them",
+        ),
+        (
+            log.impersonations,
+            "of accounts as another user, who is no account; the right to do so is not proposed",
+        ),
+        (log.unreadable, "with names that no rule can hold, left out"),
+        (
+            log.undecided,
+            "ended before anybody was asked whether it is allowed",
+        ),
+    ];
+    for (number, what) in counts.into_iter().filter(|(number, _)| *number > 0) {
+        say(format!(
+            "{} {what}.",
+            show::count(to_size(number), "request")
+        ));
+    }
+}

@@ -1,0 +1,225 @@
+//! What a binding gives, held against what was used of it.
+//!
+//! RBAC asks ClusterRoleBindings first and names the first binding that allows: a use counts for that one, and others that
+//! would have allowed it too stay unused.
+
+use crate::domain::rules::{ALL, Rule, allows, atoms};
+use crate::domain::usage::tally::{Account, Key, Tally};
+use std::collections::BTreeMap;
+
+/// A binding by the namespace that it is in, none for a ClusterRoleBinding, and its name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BindingKey {
+    /// The namespace of a RoleBinding.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+}
+
+/// The binding that the authorizer names (`describe` in Kubernetes' RBAC authorizer); none where another one allowed it.
+pub fn binding(reason: &str) -> Option<BindingKey> {
+    let rest = reason.strip_prefix("RBAC: allowed by ")?;
+    let (kind, rest) = rest.split_once(" \"")?;
+    let (quoted, _) = rest.split_once('"')?;
+    match (kind, quoted.rsplit_once('/')) {
+        ("RoleBinding", Some((name, namespace))) => Some(BindingKey {
+            namespace: Some(namespace.to_owned()),
+            name: name.to_owned(),
+        }),
+        ("ClusterRoleBinding", _) => Some(BindingKey {
+            namespace: None,
+            name: quoted.to_owned(),
+        }),
+        _ => None,
+    }
+}
+
+/// What was used of one rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The rule.
+    pub rule: Rule,
+    /// What was used of it, as verb and resource or path, with the number of requests.
+    pub used: BTreeMap<(String, String), u64>,
+    /// The part that was not used, taken apart as little as possible. `*` stays what it is.
+    pub unused: Vec<Rule>,
+}
+
+/// What of the rules of a binding the account used through it.
+pub fn of_binding(tally: &Tally, account: &Account, key: &BindingKey, rules: &[Rule]) -> Vec<Line> {
+    let used = through(tally, account, key);
+    rules.iter().map(|rule| line(rule, &used)).collect()
+}
+
+/// Requests that the binding allowed.
+pub fn requests(tally: &Tally, account: &Account, key: &BindingKey) -> u64 {
+    through(tally, account, key)
+        .iter()
+        .map(|one| one.requests)
+        .sum()
+}
+
+/// Every binding that allowed anything, by the authorizer's words; what another authorizer allowed under none.
+pub fn bindings(tally: &Tally, account: &Account) -> BTreeMap<Option<BindingKey>, u64> {
+    let mut all = BTreeMap::new();
+    for (_, entry) in account.used() {
+        for (reason, requests) in entry.uses().flat_map(|(_, uses)| &uses.by) {
+            *all.entry(binding(tally.reason(*reason))).or_default() += requests;
+        }
+    }
+    all
+}
+
+struct Through<'a> {
+    key: Key<'a>,
+    name: Option<&'a str>,
+    requests: u64,
+}
+
+fn through<'a>(tally: &Tally, account: &'a Account, wanted: &BindingKey) -> Vec<Through<'a>> {
+    let mut out = Vec::new();
+    for (key, entry) in account.used() {
+        for (name, uses) in entry.uses() {
+            let by_it =
+                |(reason, _): &&(u32, u64)| binding(tally.reason(*reason)).as_ref() == Some(wanted);
+            let mut by = uses.by.iter().filter(by_it).peekable();
+            if by.peek().is_some() {
+                let requests = by.map(|(_, requests)| requests).sum();
+                out.push(Through {
+                    key,
+                    name,
+                    requests,
+                });
+            }
+        }
+    }
+    out
+}
+
+fn line(rule: &Rule, used: &[Through<'_>]) -> Line {
+    let mut told = BTreeMap::new();
+    let mut touched: Vec<(&str, String)> = Vec::new();
+    for one in used.iter().filter(|one| reaches(rule, one)) {
+        let target = target(&one.key);
+        *told
+            .entry((one.key.verb.to_owned(), target.clone()))
+            .or_default() += one.requests;
+        touched.push((one.key.verb, target));
+    }
+    let touches = |verb: &str, target: &str| {
+        verb != ALL && touched.iter().any(|(v, t)| *v == verb && t == target)
+    };
+    Line {
+        rule: rule.clone(),
+        unused: unused(rule, &touches),
+        used: told,
+    }
+}
+
+/// Of uses on more names than are kept the names are unknown: any of the rule's may be among them.
+fn reaches(rule: &Rule, one: &Through<'_>) -> bool {
+    match one.name {
+        Some(name) => allows(rule, &one.key.request(name)),
+        None => {
+            let unnamed = Rule {
+                resource_names: Vec::new(),
+                ..rule.clone()
+            };
+            allows(&unnamed, &one.key.request(""))
+        }
+    }
+}
+
+/// `resource.group/sub`, as kubectl writes it, or the path.
+pub fn target(key: &Key<'_>) -> String {
+    resource(key.group, key.target)
+}
+
+fn resource(group: &str, target: &str) -> String {
+    if group.is_empty() || target.starts_with('/') {
+        return target.to_owned();
+    }
+    match target.split_once('/') {
+        Some((resource, sub)) => format!("{resource}.{group}/{sub}"),
+        None => format!("{target}.{group}"),
+    }
+}
+
+/// For each resource or path of the rule the verbs that were not used on it, merged where they are the same.
+fn unused(rule: &Rule, touches: &dyn Fn(&str, &str) -> bool) -> Vec<Rule> {
+    let mut by_verbs: BTreeMap<Vec<String>, Rule> = BTreeMap::new();
+    let left = |target: String| -> Vec<String> {
+        rule.verbs
+            .iter()
+            .filter(|verb| !touches(verb, &target))
+            .cloned()
+            .collect()
+    };
+    let mut out = Vec::new();
+    for group in &rule.api_groups {
+        for name in &rule.resources {
+            let verbs = left(resource(group, name));
+            let same = by_verbs.entry(verbs.clone()).or_insert_with(|| Rule {
+                verbs,
+                ..Rule::default()
+            });
+            push(&mut same.api_groups, group);
+            push(&mut same.resources, name);
+        }
+        // A product of groups and resources is taken apart by group.
+        out.extend(std::mem::take(&mut by_verbs).into_values());
+    }
+    for url in &rule.non_resource_urls {
+        let verbs = left(url.clone());
+        let same = by_verbs.entry(verbs.clone()).or_insert_with(|| Rule {
+            verbs,
+            ..Rule::default()
+        });
+        push(&mut same.non_resource_urls, url);
+    }
+    out.extend(by_verbs.into_values());
+    out.retain(|rule| !rule.verbs.is_empty());
+    out
+}
+
+fn push(list: &mut Vec<String>, word: &str) {
+    if !list.iter().any(|known| known == word) {
+        list.push(word.to_owned());
+    }
+}
+
+/// How many rights the rules give and how many of them were not used; names are not counted, and `*` counts once.
+pub fn counts(lines: &[Line]) -> (usize, usize) {
+    let rights = |rule: &Rule| {
+        let unnamed = Rule {
+            resource_names: Vec::new(),
+            ..rule.clone()
+        };
+        atoms(std::slice::from_ref(&unnamed))
+    };
+    let given = lines.iter().map(|line| rights(&line.rule)).sum();
+    let unused = lines.iter().flat_map(|line| &line.unused).map(rights).sum();
+    (given, unused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_binding_is_read_from_the_words_of_the_authorizer() {
+        let key = |namespace: Option<&str>, name: &str| {
+            Some(BindingKey {
+                namespace: namespace.map(str::to_owned),
+                name: name.to_owned(),
+            })
+        };
+        let words = r#"RBAC: allowed by RoleBinding "stint-x/payments" of Role "stint-x" to ServiceAccount "migrator/payments""#;
+        assert_eq!(binding(words), key(Some("payments"), "stint-x"));
+        let words = r#"RBAC: allowed by ClusterRoleBinding "system:discovery" of ClusterRole "system:discovery" to Group "system:authenticated""#;
+        assert_eq!(binding(words), key(None, "system:discovery"));
+        assert_eq!(binding(""), None);
+        assert_eq!(binding("webhook says so"), None);
+        assert_eq!(binding("RBAC: allowed by RoleBinding \"x"), None);
+    }
+}
