@@ -230,6 +230,7 @@ fn each_command_helps_with_examples(
         "exec",
         "lockdown",
         "unlock",
+        "report",
         "lint",
         "codes",
         "completion"

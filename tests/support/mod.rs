@@ -16,5 +16,6 @@ pub mod operator;
 pub mod plugin;
 pub mod replicas;
 pub mod requests;
+pub mod review;
 pub mod team;
 pub mod world;

@@ -226,7 +226,11 @@ mod tests {
             .lines()
             .map(|line| line.split('\t').next().unwrap())
             .collect();
-        assert_eq!(first, ["request", "revoke", "review", ":4"], "{text}");
+        assert_eq!(
+            first,
+            ["request", "revoke", "review", "report", ":4"],
+            "{text}"
+        );
         assert!(text.contains("revoke\tEnd grants early"), "{text}");
         assert_eq!(
             told(&words(&["list", "-o"], ""), ""),

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod access_review;
 mod approval;
 mod can;
 mod candidates;
@@ -69,6 +70,7 @@ enum Command {
     Review(decide::ReviewArgs),
     Can(can::CanArgs),
     WhoCan(who_can::WhoCanArgs),
+    Report(access_review::ReportArgs),
     Exec(exec::ExecArgs),
     Lockdown(lockdown::LockdownArgs),
     Unlock(lockdown::UnlockArgs),
@@ -120,6 +122,7 @@ async fn run(command: Command, out: &mut impl Write) -> Answer {
         Command::Review(args) => decide::review(&args, out).await,
         Command::Can(args) => can::run(&args, out).await,
         Command::WhoCan(args) => who_can::run(&args, out).await,
+        Command::Report(args) => access_review::run(&args, out).await,
         Command::Exec(args) => exec::run(&args).await,
         Command::Lockdown(args) => lockdown::lock(&args, out).await,
         Command::Unlock(args) => lockdown::unlock(&args, out).await,
