@@ -91,12 +91,13 @@ manifests: ## Write plain YAML for GitOps into target/manifests (VALUES=file.yam
 	@echo "$(TARGET)/manifests/stint.yaml: apply it to a namespace that exists, stint-system"
 
 .PHONY: bench
-bench: programs ## Measure what a review costs, how late grants end and how fast a kill switch is, beside floors of the same run (about 12 minutes)
+bench: programs ## Measure what a review costs, how late grants end, how fast a kill switch is and how fast audit logs are read, beside floors of the same run (about 15 minutes)
 	$(call need,valgrind,install it from your distribution; it counts the instructions of a review)
 	cargo bench --bench review
 	cargo bench --bench expiry
 	cargo bench --bench suspend
 	cargo bench --bench list
+	cargo bench --bench suggest
 
 .PHONY: krew
 krew: rust ## Pack the kubectl plugin and its krew manifest into target/krew (URL=https://… says where the archives will be)

@@ -413,7 +413,7 @@ async fn each_rule_is_needed(admin: &Client, client: &Client, object: &Value) {
     until_refused(client, "the grant is gone", &mine).await;
     let rules = object["spec"]["rules"].as_array().unwrap();
     assert!(rules.len() > 1, "{object:#}");
-    for index in 0..rules.len() {
+    for (index, rule) in rules.iter().enumerate() {
         let mut less = object.clone();
         less["metadata"]["name"] = format!("less-{index}").into();
         less["spec"]["rules"].as_array_mut().unwrap().remove(index);
@@ -424,8 +424,8 @@ async fn each_rule_is_needed(admin: &Client, client: &Client, object: &Value) {
             (refused.len() < mine.len()).then_some(refused)
         })
         .await;
-        eprintln!("without {}: {refused:?}", rules[index]);
-        assert!(!refused.is_empty(), "not needed: {}", rules[index]);
+        eprintln!("without {rule}: {refused:?}");
+        assert!(!refused.is_empty(), "not needed: {rule}");
         revoked(admin, &less).await;
         until_refused(client, "the grant is gone", &mine).await;
     }

@@ -16,8 +16,9 @@ use stint::domain::usage::granted::{self, BindingKey, Line};
 use stint::domain::usage::tally::{Account, Tally};
 
 /// Bindings of Kubernetes that give every account the same.
-const BASIC: [&str; 4] = [
+const BASIC: [&str; 5] = [
     "system:basic-user",
+    "system:cluster-trust-bundle-discovery",
     "system:discovery",
     "system:public-info-viewer",
     "system:service-account-issuer-discovery",

@@ -78,9 +78,10 @@ impl<R: Read> Lines<R> {
         self.end -= self.start;
         self.start = 0;
         if self.buffer.len() - self.end < CHUNK {
-            // By a quarter, so that the longest line needs little more than its length.
-            self.buffer
-                .resize(self.buffer.len() + (self.buffer.len() / 4).max(CHUNK), 0);
+            // By a quarter, and no more, so that the longest line needs little more than its length.
+            let more = (self.buffer.len() / 4).max(CHUNK);
+            self.buffer.reserve_exact(more);
+            self.buffer.resize(self.buffer.len() + more, 0);
         }
         self.read()
     }

@@ -1,6 +1,7 @@
 //! `kubectl stint suggest`: the smallest rights for what accounts really did, by the API server's audit log.
 
 mod grants;
+mod json;
 mod lines;
 mod manifest;
 mod print;
@@ -15,10 +16,11 @@ use clap::{Args, ValueEnum};
 use grants::Known;
 use jiff::Timestamp;
 use manifest::{Terms, pairs};
-use print::{Tables, Told};
+use print::{Printer, Tables, Told};
 use source::Log;
 use std::io::Write;
 use stint::domain::usage::proposal::{Options, propose};
+use stint::domain::usage::tally::Account;
 use stint::domain::window;
 use wanted::Wanted;
 
@@ -122,8 +124,9 @@ pub struct SuggestArgs {
     target: Target,
 }
 
+/// Forms of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Form {
+pub enum Form {
     /// Rights, and what holds them
     Table,
     /// With the last use and the rights that were not used, and nothing cut
@@ -157,29 +160,25 @@ pub async fn run(args: &SuggestArgs, out: &mut impl Write) -> Answer {
             show::count(to_size(log.damaged), "line")
         )));
     }
-    let all = tell(args, &log, &known, now)?;
-    match args.output {
-        Form::Yaml => print::yaml(&all, &log, out)?,
-        Form::Json => print::json(&all, &log, out)?,
-        form => {
-            let how = Tables {
-                wide: form == Form::Wide,
-                bare: args.no_headers,
-                held: known.any,
-            };
-            print::tables(&all, how, out)?;
-            out.flush()?;
-            remark(&all, &log);
-        }
-    }
-    let whole = |told: &Told<'_>| {
-        told.proposal.never.is_empty() && told.pairs.iter().all(|pair| pair.refusals.is_empty())
+    let teller = Teller::of(args, &log, &known, now)?;
+    let how = Tables {
+        wide: args.output == Form::Wide,
+        bare: args.no_headers,
+        held: known.any,
     };
-    Ok(if all.iter().all(whole) {
-        End::Clean
-    } else {
-        End::Findings
-    })
+    let mut printer = Printer::of(args.output, how, &log);
+    let mut whole = true;
+    for (name, account) in log.tally.accounts() {
+        let told = teller.tell(name, account);
+        whole &= told.is_whole();
+        printer.add(&told, out)?;
+    }
+    let remarks = printer.end(out)?;
+    out.flush()?;
+    if matches!(args.output, Form::Table | Form::Wide) {
+        remark(&remarks, &log);
+    }
+    Ok(if whole { End::Clean } else { End::Findings })
 }
 
 fn check(args: &SuggestArgs) -> Result<(), Failure> {
@@ -213,49 +212,68 @@ async fn held(args: &SuggestArgs) -> Result<Known, Failure> {
     }
 }
 
-fn tell<'a>(
-    args: &SuggestArgs,
+/// What one account is told from.
+struct Teller<'a> {
+    args: &'a SuggestArgs,
     log: &'a Log,
-    known: &Known,
+    known: &'a Known,
     now: Timestamp,
-) -> Result<Vec<Told<'a>>, Failure> {
-    let options = Options {
-        max_names: usize::from(args.max_names),
-        without_names: args.without_names.clone(),
-        basic: args.with_basic,
-        refused: args.with_refused,
-    };
-    let accounts: Vec<_> = log.tally.accounts().collect();
-    if args.policy_name.is_some() && accounts.len() > 1 {
-        let why = format!(
-            "--policy-name is for one account, and the log has {}; choose one with --account",
-            accounts.len()
-        );
-        return Err(Failure::Error(why));
+    options: Options,
+}
+
+impl<'a> Teller<'a> {
+    fn of(
+        args: &'a SuggestArgs,
+        log: &'a Log,
+        known: &'a Known,
+        now: Timestamp,
+    ) -> Result<Self, Failure> {
+        let accounts = log.tally.accounts().count();
+        if args.policy_name.is_some() && accounts > 1 {
+            let why = format!(
+                "--policy-name is for one account, and the log has {accounts}; choose one with --account"
+            );
+            return Err(Failure::Error(why));
+        }
+        Ok(Self {
+            args,
+            log,
+            known,
+            now,
+            options: Options {
+                max_names: usize::from(args.max_names),
+                without_names: args.without_names.clone(),
+                basic: args.with_basic,
+                refused: args.with_refused,
+            },
+        })
     }
-    let at =
-        |at: Option<Timestamp>| at.map_or("?".to_owned(), |at| window::round_down(at).to_string());
-    let tell = |(name, account): (&'a str, &'a stint::domain::usage::tally::Account)| {
+
+    fn tell(&self, name: &'a str, account: &'a Account) -> Told<'a> {
+        let args = self.args;
+        let at = |at: Option<Timestamp>| {
+            at.map_or("?".to_owned(), |at| window::round_down(at).to_string())
+        };
         let by_log = format!(
             "used from {} to {}, by the audit log",
             at(account.first),
             at(account.last)
         );
-        let proposal = propose(account, &options);
+        let proposal = propose(account, &self.options);
         let terms = Terms {
             duration: &args.duration,
             reason: args.reason.as_deref().unwrap_or(&by_log),
             policy: args.policy_name.as_deref(),
         };
+        let tally = &self.log.tally;
         Told {
             name,
             account,
-            pairs: pairs(name, &proposal, &terms, now),
+            pairs: pairs(name, &proposal, &terms, self.now),
             proposal,
-            grants: known.of_account(&log.tally, name, account, args.with_basic),
+            grants: self.known.of_account(tally, name, account, args.with_basic),
         }
-    };
-    Ok(accounts.into_iter().map(tell).collect())
+    }
 }
 
 fn to_size(number: u64) -> usize {
@@ -292,14 +310,12 @@ fn report(log: &Log) {
 }
 
 /// What the tables do not say.
-fn remark(all: &[Told<'_>], log: &Log) {
+fn remark(remarks: &[String], log: &Log) {
     let say = |text: String| eprintln!("{}", show::line(&text));
-    for told in all {
-        for note in print::notes(told) {
-            say(format!("{}: {note}", told.name));
-        }
+    for remark in remarks {
+        say(remark.clone());
     }
-    if all.is_empty() {
+    if log.tally.accounts().next().is_none() {
         say("No request of an account that is looked for.".into());
     }
     let counts = [

@@ -1,11 +1,13 @@
 //! The answer, for people, for `kubectl apply`, and for programs.
 
+use super::Form;
 use super::grants::Grant;
+use super::json;
 use super::manifest::Pair;
 use super::source::Log;
 use crate::show::{self, Cell, Style, Table, Tone};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use stint::domain::rules::{Rule, allows};
@@ -14,8 +16,8 @@ use stint::domain::usage::proposal::{Proposal, Widened, looks_generated};
 use stint::domain::usage::tally::{Account, Entry, Key};
 use stint::domain::window;
 
-/// Version of the JSON output.
-const API_VERSION: &str = "stint.dev/suggest/v1";
+/// Most notes under the tables.
+const MAX_REMARKS: usize = 20;
 
 /// Everything about one account.
 pub struct Told<'a> {
@@ -31,6 +33,14 @@ pub struct Told<'a> {
     pub grants: Vec<Grant>,
 }
 
+impl Told<'_> {
+    /// Whether everything that was used is proposed, and nothing of it would be refused.
+    pub fn is_whole(&self) -> bool {
+        let passes = |pair: &Pair| pair.refusals.is_empty();
+        self.proposal.never.is_empty() && self.pairs.iter().all(passes)
+    }
+}
+
 /// How tables are printed.
 #[derive(Clone, Copy)]
 pub struct Tables {
@@ -43,7 +53,7 @@ pub struct Tables {
 }
 
 /// Which requests a rule allows, and when the last one was.
-fn uses(account: &Account, place: &str, rule: &Rule) -> (u64, Option<Timestamp>) {
+pub fn uses(account: &Account, place: &str, rule: &Rule) -> (u64, Option<Timestamp>) {
     let within = |key: &Key<'_>| place.is_empty() || key.place == place;
     let mut requests = 0;
     let mut last = None;
@@ -62,41 +72,181 @@ fn place(place: &str) -> &str {
     if place.is_empty() { "(cluster)" } else { place }
 }
 
-fn refused_right(key: &Key<'_>, entry: &Entry) -> String {
-    let names: Vec<&str> = entry.names.keys().map(AsRef::as_ref).collect();
-    let target = granted::target(key);
-    match names.is_empty() {
-        true => format!("{} {target}", key.verb),
-        false => format!("{} {target} named {}", key.verb, names.join(", ")),
+/// What was refused, in words.
+pub fn refused_right(key: &Key<'_>, entry: &Entry) -> String {
+    let verbs = vec![key.verb.to_owned()];
+    let rule = match key.is_path() {
+        true => Rule {
+            verbs,
+            non_resource_urls: vec![key.target.to_owned()],
+            ..Rule::default()
+        },
+        false => Rule {
+            verbs,
+            api_groups: vec![key.group.to_owned()],
+            resources: vec![key.target.to_owned()],
+            resource_names: entry.names.keys().map(ToString::to_string).collect(),
+            ..Rule::default()
+        },
+    };
+    rule.to_string()
+}
+
+/// Prints one account after the other, so that a log of many needs little memory; tables wait for their widths.
+pub struct Printer<'a> {
+    form: Form,
+    how: Tables,
+    log: &'a Log,
+    /// Accounts, or objects, that are printed.
+    printed: usize,
+    rights: Vec<Vec<Cell>>,
+    held: Vec<Vec<Cell>>,
+    remarks: Vec<String>,
+}
+
+impl<'a> Printer<'a> {
+    /// Nothing is printed yet.
+    pub fn of(form: Form, how: Tables, log: &'a Log) -> Self {
+        Self {
+            form,
+            how,
+            log,
+            printed: 0,
+            rights: Vec::new(),
+            held: Vec::new(),
+            remarks: Vec::new(),
+        }
+    }
+
+    /// One more account.
+    pub fn add(&mut self, told: &Told<'_>, out: &mut impl Write) -> io::Result<()> {
+        match self.form {
+            Form::Yaml => self.yaml(told, out),
+            Form::Json => {
+                self.json(told, out)?;
+                self.printed += 1;
+                Ok(())
+            }
+            Form::Table | Form::Wide => {
+                self.rights.extend(rights(told, self.how.wide));
+                self.held.extend(held(told, self.how));
+                let notes = notes(told).into_iter();
+                self.remarks
+                    .extend(notes.map(|note| format!("{}: {note}", told.name)));
+                Ok(())
+            }
+        }
+    }
+
+    /// That was all. What tables do not say comes back.
+    pub fn end(self, out: &mut impl Write) -> io::Result<Vec<String>> {
+        match self.form {
+            Form::Yaml => Ok(Vec::new()),
+            Form::Json => {
+                if self.printed == 0 {
+                    self.json_head(out)?;
+                }
+                writeln!(out, "\n  ]\n}}")?;
+                Ok(Vec::new())
+            }
+            Form::Table | Form::Wide => {
+                let (how, mut remarks) = (self.how, self.remarks);
+                tables(self.rights, self.held, how, out)?;
+                let more = remarks.len().saturating_sub(MAX_REMARKS);
+                remarks.truncate(MAX_REMARKS);
+                let rest = || {
+                    format!(
+                        "and {}; -o yaml and -o json have all",
+                        show::count(more, "more note")
+                    )
+                };
+                remarks.extend((more > 0).then(rest));
+                Ok(remarks)
+            }
+        }
+    }
+
+    fn json_head(&self, out: &mut impl Write) -> io::Result<()> {
+        let version = json::API_VERSION;
+        let log = indented(&show::json(&json::log(self.log))?, 2);
+        write!(
+            out,
+            "{{\n  \"apiVersion\": \"{version}\",\n  \"log\": {log},\n  \"accounts\": ["
+        )
+    }
+
+    fn json(&self, told: &Told<'_>, out: &mut impl Write) -> io::Result<()> {
+        if self.printed == 0 {
+            self.json_head(out)?;
+        }
+        let comma = if self.printed == 0 { "" } else { "," };
+        let account = indented(&show::json(&json::account(told))?, 4);
+        write!(out, "{comma}\n    {account}")
+    }
+
+    /// Objects for `kubectl apply`, with what is left out as comments.
+    fn yaml(&mut self, told: &Told<'_>, out: &mut impl Write) -> io::Result<()> {
+        let mut comments = vec![format!(
+            "{}: {}",
+            told.name,
+            summary(told.account, self.log)
+        )];
+        comments.extend(notes(told));
+        for pair in told.pairs.iter().filter(|pair| pair.refusals.is_empty()) {
+            let policy = title(&pair.policy);
+            let accepts = pair.accepts.iter();
+            comments.extend(accepts.map(|f| format!("{policy} accepts {}: {}", f.id, f.effect)));
+            for object in [&pair.policy, &pair.access] {
+                if self.printed > 0 {
+                    writeln!(out, "---")?;
+                }
+                self.printed += 1;
+                comment(std::mem::take(&mut comments), out)?;
+                writeln!(out, "{}", show::yaml(object)?)?;
+            }
+        }
+        comment(comments, out)
     }
 }
 
-/// Tables of rights, and of bindings.
-pub fn tables(all: &[Told<'_>], how: Tables, out: &mut impl Write) -> io::Result<()> {
+fn comment(lines: Vec<String>, out: &mut impl Write) -> io::Result<()> {
+    lines
+        .iter()
+        .try_for_each(|line| writeln!(out, "# {}", show::line(line)))
+}
+
+/// All lines but the first.
+fn indented(text: &str, by: usize) -> String {
+    text.replace('\n', &format!("\n{}", " ".repeat(by)))
+}
+
+fn tables(
+    rights: Vec<Vec<Cell>>,
+    held: Vec<Vec<Cell>>,
+    how: Tables,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let style = Style {
         colour: show::colour(),
         bare: how.bare,
         wide: how.wide,
     };
-    let mut heads = vec!["ACCOUNT", "IN", "STATE", "REQUESTS"];
-    heads.extend(how.wide.then_some("LAST"));
-    heads.push("RIGHT");
-    let rows: Vec<Vec<Cell>> = all.iter().flat_map(|told| rights(told, how.wide)).collect();
-    if rows.is_empty() {
-        return Ok(());
+    if !rights.is_empty() {
+        let mut heads = vec!["ACCOUNT", "IN", "STATE", "REQUESTS"];
+        heads.extend(how.wide.then_some("LAST"));
+        heads.push("RIGHT");
+        Table::new(&heads, rights, style).write(out)?;
     }
-    Table::new(&heads, rows, style).write(out)?;
-    let rows: Vec<Vec<Cell>> = all.iter().flat_map(|told| held(told, how)).collect();
-    if rows.is_empty() {
-        return Ok(());
+    if !held.is_empty() {
+        let mut heads = vec!["ACCOUNT", "BY", "REQUESTS"];
+        if how.held {
+            heads.extend(["RIGHTS", "UNUSED"]);
+        }
+        heads.extend((how.held && how.wide).then_some("UNUSED-RIGHTS"));
+        writeln!(out)?;
+        Table::new(&heads, held, style).write(out)?;
     }
-    let mut heads = vec!["ACCOUNT", "BY", "REQUESTS"];
-    if how.held {
-        heads.extend(["RIGHTS", "UNUSED"]);
-    }
-    heads.extend((how.held && how.wide).then_some("UNUSED-RIGHTS"));
-    writeln!(out)?;
-    Table::new(&heads, rows, style).write(out)
+    Ok(())
 }
 
 fn rights(told: &Told<'_>, wide: bool) -> Vec<Vec<Cell>> {
@@ -176,41 +326,6 @@ fn held(told: &Told<'_>, how: Tables) -> Vec<Vec<Cell>> {
     told.grants.iter().map(row).collect()
 }
 
-/// Objects for `kubectl apply`, with what is left out as comments.
-pub fn yaml(all: &[Told<'_>], log: &Log, out: &mut impl Write) -> io::Result<()> {
-    let comment = |out: &mut dyn Write, text: &str| writeln!(out, "# {}", show::line(text));
-    let mut first = true;
-    for told in all {
-        comment(
-            out,
-            &format!("{}: {}", told.name, summary(told.account, log)),
-        )?;
-        for note in notes(told) {
-            comment(out, &note)?;
-        }
-        for pair in told.pairs.iter().filter(|pair| pair.refusals.is_empty()) {
-            for finding in &pair.accepts {
-                comment(
-                    out,
-                    &format!(
-                        "{} accepts {}: {}",
-                        title(&pair.policy),
-                        finding.id,
-                        finding.effect
-                    ),
-                )?;
-            }
-            for object in [&pair.policy, &pair.access] {
-                if !std::mem::take(&mut first) {
-                    writeln!(out, "---")?;
-                }
-                writeln!(out, "{}", show::yaml(object)?)?;
-            }
-        }
-    }
-    Ok(())
-}
-
 fn title(object: &Value) -> String {
     let text = |path: &str| {
         object
@@ -223,7 +338,7 @@ fn title(object: &Value) -> String {
 }
 
 /// How much and when.
-pub fn summary(account: &Account, log: &Log) -> String {
+fn summary(account: &Account, log: &Log) -> String {
     let at =
         |at: Option<Timestamp>| at.map_or("?".to_owned(), |at| window::round_down(at).to_string());
     format!(
@@ -297,63 +412,4 @@ fn generated(proposal: &Proposal) -> Option<String> {
     let all: Vec<&str> = resources.into_iter().collect();
     let all = all.join(",");
     (!all.is_empty()).then(|| format!("names of {all} look generated, so that the next ones will be others; --without-names {all} means every object"))
-}
-
-/// Everything as JSON.
-pub fn json(all: &[Told<'_>], log: &Log, out: &mut impl Write) -> io::Result<()> {
-    let accounts: Vec<Value> = all.iter().map(account).collect();
-    let told = json!({
-        "apiVersion": API_VERSION,
-        "log": {
-            "sources": log.sources, "events": log.events, "first": log.period.first(), "last": log.period.last(),
-            "damaged": log.damaged, "impersonations": log.impersonations, "unreadable": log.unreadable, "undecided": log.undecided
-        },
-        "accounts": accounts
-    });
-    writeln!(out, "{}", show::json(&told)?)
-}
-
-fn account(told: &Told<'_>) -> Value {
-    let (namespace, name) = told.name.split_once('/').unwrap_or_default();
-    let right = |place: &str, rule: &Rule| {
-        let (requests, last) = uses(told.account, place, rule);
-        json!({"namespace": (!place.is_empty()).then_some(place), "rule": rule, "requests": requests, "last": last})
-    };
-    let places = told.proposal.places.iter();
-    let rights: Vec<Value> = places
-        .flat_map(|(place, rules)| rules.iter().map(|rule| right(place, rule)))
-        .collect();
-    let never = told.proposal.never.iter().map(|never| {
-        let mut value = right(&never.place, &never.rule);
-        value["codes"] = json!(never.codes);
-        value
-    });
-    let refused = told.account.denied().into_iter().map(|(key, entry)| {
-        json!({"namespace": (!key.place.is_empty()).then_some(key.place), "right": refused_right(&key, entry), "requests": entry.requests(), "last": entry.last()})
-    });
-    let passing = told.pairs.iter().filter(|pair| pair.refusals.is_empty());
-    let objects: Vec<&Value> = passing
-        .flat_map(|pair| [&pair.policy, &pair.access])
-        .collect();
-    json!({
-        "namespace": namespace, "name": name, "allowed": told.account.allowed, "refused": told.account.refused,
-        "first": told.account.first, "last": told.account.last, "rights": rights, "never": never.collect::<Vec<_>>(),
-        "refusedRights": refused.collect::<Vec<_>>(), "notes": notes(told),
-        "grants": told.grants.iter().map(grant).collect::<Vec<_>>(), "objects": objects
-    })
-}
-
-fn grant(grant: &Grant) -> Value {
-    let lines = grant.lines.as_ref().map(|lines| {
-        let line = |line: &granted::Line| {
-            let used: Vec<Value> = line
-                .used
-                .iter()
-                .map(|((verb, on), requests)| json!({"verb": verb, "on": on, "requests": requests}))
-                .collect();
-            json!({"rule": line.rule, "used": used, "unused": line.unused})
-        };
-        lines.iter().map(line).collect::<Vec<Value>>()
-    });
-    json!({"by": grant.title, "role": grant.role, "until": grant.until, "requests": grant.requests, "rules": lines})
 }
