@@ -84,6 +84,7 @@ manifests: ## Write plain YAML for GitOps into target/manifests (VALUES=file.yam
 .PHONY: bench
 bench: programs ## Measure what a review costs, how late grants end and how fast a kill switch is, beside floors of the same run (about 12 minutes)
 	$(call need,valgrind,install it from your distribution; it counts the instructions of a review)
+	cargo bench --bench report
 	cargo bench --bench review
 	cargo bench --bench expiry
 	cargo bench --bench suspend

@@ -3,6 +3,7 @@
 // Each test binary compiles this module for itself and uses only a part of it.
 #![allow(dead_code)]
 
+pub mod browser;
 pub mod case;
 pub mod cluster;
 pub mod conformance;
