@@ -101,7 +101,8 @@
         continue;
       }
       const time = data.columns[at[key]].time;
-      const cell = element("td", key === "name" ? text(one, "kind") + " " + content : time ? content.replace("T", " ") : content);
+      const cell = element("td", time ? content.replace("T", " ") : content);
+      if (key === "name") cell.append(element("br"), element("small", text(one, "kind")));
       if (time) cell.className = "when";
       if (key === "risk") cell.className = RISKS.includes(content) ? content : "";
       if (key === "state" && text(one, "change")) cell.append(element("br"), element("small", cut(text(one, "change"), 120)));
