@@ -93,6 +93,7 @@ manifests: ## Write plain YAML for GitOps into target/manifests (VALUES=file.yam
 .PHONY: bench
 bench: programs ## Measure what a review costs, how late grants end, how fast a kill switch is and how fast audit logs are read, beside floors of the same run (about 15 minutes)
 	$(call need,valgrind,install it from your distribution; it counts the instructions of a review)
+	cargo bench --bench report
 	cargo bench --bench review
 	cargo bench --bench expiry
 	cargo bench --bench suspend

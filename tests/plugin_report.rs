@@ -89,7 +89,7 @@ fn nothing_that_somebody_wrote_becomes_markup_of_the_page() {
 
     // What could not be read is told outside of the data.
     let mut answers = some().answers();
-    answers[1] = (
+    answers[review::REQUESTS] = (
         500,
         json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": 500, "message": HOSTILE}),
         "",
@@ -570,8 +570,8 @@ fn reports_of_other_places_are_not_compared() {
         "{}",
         stderr(&output)
     );
-    answers.remove(6);
-    answers.remove(2);
+    answers.remove(review::WIDE);
+    answers.remove(review::CLUSTER_BINDINGS);
     let output = review::report(
         &folder,
         answers,
@@ -592,7 +592,7 @@ fn what_may_not_be_read_is_told_and_passes_for_nothing() {
     let later = earlier(&folder);
     let mut answers = later.answers();
     let message = "rolebindings.rbac.authorization.k8s.io is forbidden: User \"bob\" cannot list resource \"rolebindings\" in API group \"rbac.authorization.k8s.io\" at the cluster scope";
-    answers[7] = (
+    answers[review::BINDINGS] = (
         403,
         json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": 403, "reason": "Forbidden", "message": message}),
         "",
@@ -621,7 +621,7 @@ fn what_may_not_be_read_is_told_and_passes_for_nothing() {
 
     // Without the roles nobody knows what a binding is worth, and that is not little.
     let mut answers = some().answers();
-    answers[4] = (
+    answers[review::CLUSTER_ROLES] = (
         403,
         json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": 403, "reason": "Forbidden",
         "message": "clusterroles.rbac.authorization.k8s.io is forbidden: User \"bob\" cannot list resource \"clusterroles\""}),
@@ -774,8 +774,8 @@ fn the_hash_is_that_of_everything_else() {
 fn one_namespace_is_read_by_who_may_read_no_other() {
     let folder = Folder::new();
     let mut answers = some().answers();
-    answers.remove(6);
-    answers.remove(2);
+    answers.remove(review::WIDE);
+    answers.remove(review::CLUSTER_BINDINGS);
     let server = api_server(&folder, answers);
     let output = folder.run(&[
         "report",
@@ -791,4 +791,50 @@ fn one_namespace_is_read_by_who_may_read_no_other() {
     let within = |call: &&String| call.contains("/namespaces/payments/");
     assert_eq!(asked.iter().filter(within).count(), 4, "{asked:?}");
     assert_eq!(read(&stdout(&output))["namespace"], "payments");
+}
+
+/// Names of all fields below a value; keys that are states and risks are none.
+fn fields(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| fields(item, found)),
+        Value::Object(map) => {
+            for (name, value) in map {
+                found.insert(name.clone());
+                if !["states", "liveByRisk", "standingByRisk"].contains(&name.as_str()) {
+                    fields(value, found);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn the_page_of_documentation_describes_every_field_and_its_picture_is_small() {
+    let folder = Folder::new();
+    let later = earlier(&folder);
+    let mut answers = later.answers();
+    answers[0] = (
+        403,
+        json!({"kind": "Status", "status": "Failure", "code": 403, "message": "no"}),
+        "",
+    );
+    let args = ["--baseline", "earlier.json", "-o", "json"];
+    let report = read(&stdout(&review::report(&folder, answers, &args)));
+    let mut found = BTreeSet::new();
+    fields(&report, &mut found);
+    assert!(
+        found.len() > 50 && found.contains("why") && found.contains("was"),
+        "{found:?}"
+    );
+    let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let page = std::fs::read_to_string(docs.join("report.md")).unwrap();
+    for field in found {
+        assert!(
+            page.contains(&format!("`{field}")),
+            "docs/report.md does not describe {field}"
+        );
+    }
+    let picture = std::fs::read(docs.join("images/report.png")).unwrap();
+    assert!(picture.starts_with(b"\x89PNG") && picture.len() <= 200_000);
 }

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod audit;
+pub mod browser;
 pub mod case;
 pub mod cluster;
 pub mod conformance;

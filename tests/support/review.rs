@@ -8,6 +8,13 @@ use std::process::Output;
 /// UID of `kube-system`.
 pub const CLUSTER: &str = "0c1d2e3f-0000-4000-8000-00000000c105";
 
+/// Places in [`Held::answers`].
+pub const CLUSTER_BINDINGS: usize = 1;
+pub const BINDINGS: usize = 2;
+pub const CLUSTER_ROLES: usize = 3;
+pub const REQUESTS: usize = 5;
+pub const WIDE: usize = 6;
+
 /// What a cluster holds, each list as items of the API server.
 #[derive(Clone, Default)]
 pub struct Held {
@@ -29,18 +36,18 @@ fn list(items: Vec<Value>) -> Answer {
 }
 
 impl Held {
-    /// The answers in the order in which a report of the whole cluster asks.
+    /// The answers in the order in which a report of the whole cluster asks; the constants are their places.
     pub fn answers(self) -> Vec<Answer> {
         let system = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system", "uid": CLUSTER}});
         vec![
             (200, system, ""),
+            list(self.cluster_bindings),
+            list(self.bindings),
+            list(self.cluster_roles),
+            list(self.roles),
             list(self.requests),
             list(self.wide),
             list(self.approvals),
-            list(self.cluster_roles),
-            list(self.roles),
-            list(self.cluster_bindings),
-            list(self.bindings),
         ]
     }
 

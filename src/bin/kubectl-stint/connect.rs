@@ -236,8 +236,10 @@ impl Connection {
     }
 }
 
+/// Of a whole API group that is not served the server says so in plain text.
 fn names_no_object(message: &str) -> bool {
-    message.is_empty() || message.contains("could not find the requested resource")
+    let nothing = ["", "404 page not found"].contains(&message);
+    nothing || message.contains("could not find the requested resource")
 }
 
 fn missing(wish: Wish<'_>, message: &str) -> String {

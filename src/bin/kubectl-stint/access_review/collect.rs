@@ -70,23 +70,16 @@ impl Found {
 
     /// What came, or else nothing and the reason.
     fn take<T: Default>(&mut self, what: &str, came: Result<T, Failure>) -> T {
-        match came {
-            Ok(came) => came,
-            Err(Failure::Error(why) | Failure::Refused(why)) => {
-                self.not_read.push(NotRead {
-                    what: what.to_owned(),
-                    why,
-                });
-                T::default()
-            }
-            Err(Failure::Output(error)) => {
-                self.not_read.push(NotRead {
-                    what: what.to_owned(),
-                    why: error.to_string(),
-                });
-                T::default()
-            }
-        }
+        let why = match came {
+            Ok(came) => return came,
+            Err(Failure::Error(why) | Failure::Refused(why)) => why,
+            Err(Failure::Output(error)) => error.to_string(),
+        };
+        self.not_read.push(NotRead {
+            what: what.to_owned(),
+            why,
+        });
+        T::default()
     }
 }
 
@@ -98,16 +91,17 @@ pub async fn everything_of(
     let mut found = Found::default();
     let id = cluster_id(connection).await;
     found.cluster_id = found.take("namespaces", id);
-    read_requests(connection, namespace, &mut found).await;
+    // Before the requests: a grant that begins in between is then not taken for a binding that nobody asked for.
+    read_bindings(connection, namespace, &mut found).await;
     // No server, or none that knows the user, answers everything alike; a right that is missing has a name.
     if let [first, second, ..] = &found.not_read[..]
         && first.why == second.why
     {
         return Err(Failure::Error(first.why.clone()));
     }
-    read_approvals(connection, namespace, &mut found).await;
     read_roles(connection, namespace, &mut found).await;
-    read_bindings(connection, namespace, &mut found).await;
+    read_requests(connection, namespace, &mut found).await;
+    read_approvals(connection, namespace, &mut found).await;
     Ok(found)
 }
 

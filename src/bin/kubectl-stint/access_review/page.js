@@ -100,7 +100,10 @@
         made.append(cell);
         continue;
       }
-      const cell = element("td", key === "name" ? text(one, "kind") + " " + content : content);
+      const time = data.columns[at[key]].time;
+      const cell = element("td", time ? content.replace("T", " ") : content);
+      if (key === "name") cell.append(element("br"), element("small", text(one, "kind")));
+      if (time) cell.className = "when";
       if (key === "risk") cell.className = RISKS.includes(content) ? content : "";
       if (key === "state" && text(one, "change")) cell.append(element("br"), element("small", cut(text(one, "change"), 120)));
       if (key === "ended" && text(one, "end_reason")) cell.append(element("br"), element("small", text(one, "end_reason")));
@@ -141,10 +144,10 @@
       viewBox: "0 0 " + width + " " + (top + bars.length * height + 6), width, role: "img",
       "aria-label": "When the rights of this page began and ended; the table says the same",
     });
-    for (let step = 0; step <= 4; step++) {
-      const s = low + span * step / 4;
+    for (let step = 0; step <= 3; step++) {
+      const s = low + span * step / 3;
       svg.append(drawn("line", {class: "axis", x1: x(s), x2: x(s), y1: top - 4, y2: top + bars.length * height}));
-      svg.append(drawn("text", {class: "faint", x: x(s), y: 12, "text-anchor": step === 4 ? "end" : "start"}, instant(Math.round(s)).slice(0, 16).replace("T", " ")));
+      svg.append(drawn("text", {class: "faint", x: x(s), y: 12, "text-anchor": step === 3 ? "end" : "start"}, instant(Math.round(s)).slice(0, 16).replace("T", " ")));
     }
     bars.forEach((bar, number) => {
       const y = top + number * height, wide = Math.max(2, x(bar.to) - x(bar.from));
@@ -238,6 +241,8 @@
   const form = document.querySelector(".filters");
   form.addEventListener("submit", event => event.preventDefault());
   form.addEventListener("input", filter);
+  // Of a choice that a program makes, as with assistive technology, this alone may tell.
+  form.addEventListener("change", filter);
   form.addEventListener("reset", () => { state.sort = null; setTimeout(filter); });
   byId("close").addEventListener("click", () => { byId("chosen").hidden = true; byId("search").focus(); });
   const turn = by => { state.page += by; render(PAGE); };
