@@ -38,6 +38,6 @@ fi
 # Paths of this machine are no part of the binary: elsewhere the same sources give the same bytes.
 registry=${CARGO_HOME:-$HOME/.cargo}/registry/src
 flags="\"-Ctarget-feature=+crt-static\", \"--remap-path-prefix=$registry=/registry\", \"--remap-path-prefix=$PWD=/stint\""
-cargo build --release --locked --bin "$program" --target "$triple" --target-dir "$folder" \
+env -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS cargo build --release --locked --bin "$program" --target "$triple" --target-dir "$folder" \
   --config "target.$triple.linker=\"$compiler\"" --config "target.$triple.rustflags=[$flags]" >&2
 echo "$folder/$triple/release/$program"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Packs a static binary into a container image, with no daemon and nothing but tar, gzip and sha256sum.
+# Packs a static binary into a container image, with no daemon and nothing but tar, gzip, sha256sum and readelf.
 #
 #   image/pack.sh BINARY FILE.tar
 #
@@ -22,7 +22,8 @@ case $(od -An -tu2 -j18 -N2 "$binary" | tr -d ' ') in
 183) architecture=arm64 ;;
 *) echo "image/pack.sh: $binary is for no architecture that is known here" >&2; exit 1 ;;
 esac
-if readelf -lW "$binary" | grep -q INTERP; then
+headers=$(readelf -lW "$binary")
+if [[ $headers == *INTERP* ]]; then
   echo "image/pack.sh: $binary is not static: it asks for a loader, and the image has none" >&2
   exit 1
 fi

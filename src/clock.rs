@@ -24,7 +24,7 @@ pub trait Clock: Send + Sync + 'static {
 /// The local clock, corrected by what the API server's `Date` headers prove.
 ///
 /// The local clock is read once, at the start, and counted on from there: should somebody set it later, nothing ends early or
-/// late because of that.
+/// late because of that. A machine that is paused without noticing is behind until the next `Date`.
 ///
 /// A `Date` has whole seconds, so each response proves only an interval for the difference between the clocks; the
 /// intervals of many responses are intersected. Where the proven interval contains zero the local clock is believed,

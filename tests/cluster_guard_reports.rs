@@ -47,21 +47,28 @@ async fn results(client: &Client, api: ReportApi, kind: &str, name: &str) -> Opt
     found.find(|report| report["scope"]["kind"] == kind && report["scope"]["name"] == name)
 }
 
+fn resource(api: ReportApi, namespaced: bool) -> ApiResource {
+    let (kind, plural) = api.names(namespaced);
+    ApiResource {
+        group: api.group().into(),
+        version: api.version().into(),
+        api_version: format!("{}/{}", api.group(), api.version()),
+        kind: kind.into(),
+        plural: plural.into(),
+    }
+}
+
 async fn reports(client: &Client, api: ReportApi) -> Vec<Value> {
     let mut out = Vec::new();
     for namespaced in [true, false] {
-        let (kind, plural) = api.names(namespaced);
-        let resource = ApiResource {
-            group: api.group().into(),
-            version: api.version().into(),
-            api_version: format!("{}/{}", api.group(), api.version()),
-            kind: kind.into(),
-            plural: plural.into(),
-        };
-        let all: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+        let all: Api<DynamicObject> = Api::all_with(client.clone(), &resource(api, namespaced));
         let listed = all.list(&ListParams::default()).await;
-        // Right after its CRD was made, a kind is not served yet.
-        let items = listed.map(|list| list.items).unwrap_or_default();
+        let items = match listed {
+            Ok(list) => list.items,
+            // Right after its CRD was made, a kind is not served yet.
+            Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),
+            Err(error) => panic!("{error}"),
+        };
         out.extend(
             items
                 .into_iter()
@@ -126,6 +133,62 @@ async fn tells_what_is_there(api: ReportApi, namespace: &str) {
     assert!(
         metrics.contains("stint_guard_standing_findings{kind=\"RoleBinding\",result=\"fail\"}")
     );
+}
+
+/// How many looks went well, by the metric.
+async fn looks(stint: &Stint) -> u64 {
+    let (_, metrics) = stint.admin_get("/metrics").await.unwrap();
+    let line = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("stint_guard_scans_total{result=\"ok\"} "));
+    line.map_or(0, |count| count.parse().unwrap())
+}
+
+async fn a_look_without_news_writes_nothing(api: ReportApi) {
+    let stint = Stint::shared(env!("CARGO_BIN_EXE_stint")).await;
+    let admin = stint.cluster().admin();
+    let versions = async || -> BTreeSet<String> {
+        let all = reports(&admin, api).await.into_iter();
+        all.map(|report| report["metadata"]["resourceVersion"].to_string())
+            .collect()
+    };
+    // One look may still be writing.
+    let seen = looks(stint).await;
+    eventually("a whole look has passed", async || {
+        (looks(stint).await > seen + 1).then_some(())
+    })
+    .await;
+    let (before, seen) = (versions().await, looks(stint).await);
+    eventually("two more have passed", async || {
+        (looks(stint).await > seen + 1).then_some(())
+    })
+    .await;
+    assert_eq!(versions().await, before);
+}
+
+/// The operator has the rights that RBAC can express; an admission policy keeps it to its own.
+async fn the_reports_of_others_are_not_ours_to_remove(api: ReportApi, namespace: &str) {
+    let stint = Stint::shared(env!("CARGO_BIN_EXE_stint")).await;
+    let (kind, _) = api.names(true);
+    let version = format!("{}/{}", api.group(), api.version());
+    let other =
+        json!({"apiVersion": version, "kind": kind, "metadata": {"name": "of-another-tool"}});
+    create(&stint.cluster().admin(), &version, kind, namespace, other).await;
+    let operator = stint.as_operator().await;
+    let all: Api<DynamicObject> = Api::namespaced_with(operator, namespace, &resource(api, true));
+    eventually("the policy is in force", async || {
+        let removed = all
+            .delete("of-another-tool", &DeleteParams::default())
+            .await;
+        let Err(kube::Error::Api(status)) = removed else {
+            panic!("the operator removed the report of another tool");
+        };
+        status
+            .message
+            .contains("whose names begin with stint-")
+            .then_some(())
+    })
+    .await;
 }
 
 async fn follows_what_becomes_of_it(api: ReportApi, namespace: &str) {
@@ -212,6 +275,8 @@ async fn both_report_apis_show_what_is_there_and_follow_it() {
             "subjects": [{"kind": "ServiceAccount", "name": "bot"}]});
         create(&admin, RBAC, "RoleBinding", &namespace, binding).await;
         tells_what_is_there(api, &namespace).await;
+        a_look_without_news_writes_nothing(api).await;
+        the_reports_of_others_are_not_ours_to_remove(api, &namespace).await;
         follows_what_becomes_of_it(api, &namespace).await;
         let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(admin.clone());
         namespaces

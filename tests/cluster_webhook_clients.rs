@@ -41,7 +41,12 @@ async fn with_an_authority_for_clients_the_api_server_is_answered_and_nobody_els
     stint
         .restart_with(&[format!("STINT_WEBHOOK_CLIENT_CA={}", authority.display())])
         .await;
-    assert!(forged_receipt(stint, &team).await.is_err());
+    let refused = forged_receipt(stint, &team).await.unwrap_err();
+    let why = format!("{refused:?}");
+    assert!(
+        why.contains("CertificateRequired"),
+        "not an alert of TLS: {why}"
+    );
     let asked = team.requests(User::Alice);
     eventually("the API server is answered", async || {
         asked

@@ -18,7 +18,6 @@ use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, Pat
 use kube::core::{Resource, ResourceExt};
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 
@@ -59,8 +58,8 @@ struct Scan<'a> {
     client: &'a Client,
     api: ReportApi,
     now: Timestamp,
-    /// The reports that nothing was found for yet.
-    stored: HashMap<Key, Value>,
+    /// The reports that nothing was found for yet, each as the hash of what it says.
+    stored: HashMap<Key, u64>,
     scanned: Scanned,
 }
 
@@ -93,6 +92,8 @@ impl Scan<'_> {
         aggregation: Option<AggregationRule>,
         known: &mut HashMap<Key, Rules>,
     ) {
+        // Decisions share this task.
+        tokio::task::yield_now().await;
         let role = PlainRole {
             rules: rules.into_iter().flatten().map(Rule::from).collect(),
             labels: object.labels().clone(),
@@ -139,6 +140,7 @@ impl Scan<'_> {
         role_ref: &RoleRef,
         roles: &HashMap<Key, Rules>,
     ) {
+        tokio::task::yield_now().await;
         // What Stint made ends by itself. An admission policy keeps everybody else from setting this label.
         if object.labels().contains_key(GRANT) {
             return;
@@ -185,7 +187,7 @@ impl Scan<'_> {
             .unwrap_or_default()
             .to_owned();
         let stored = self.stored.remove(&(about.namespace.clone(), name.clone()));
-        if stored.is_some_and(|stored| guard_report::says_the_same(&stored, &report)) {
+        if stored == Some(guard_report::said(&report)) {
             return;
         }
         let api = reports(self.client, self.api, about.namespace.as_deref());
@@ -216,7 +218,7 @@ impl Scan<'_> {
 }
 
 /// The reports that Stint keeps.
-async fn stored(client: &Client, api: ReportApi) -> Result<HashMap<Key, Value>, ApiError> {
+async fn stored(client: &Client, api: ReportApi) -> Result<HashMap<Key, u64>, ApiError> {
     let ours = ListParams::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
     let mut out = HashMap::new();
     for namespaced in [true, false] {
@@ -227,7 +229,8 @@ async fn stored(client: &Client, api: ReportApi) -> Result<HashMap<Key, Value>, 
             for report in page.into_iter().filter(ours) {
                 let key = (report.namespace(), report.name_any());
                 // What was read as JSON can be written as JSON.
-                out.insert(key, serde_json::to_value(report).unwrap_or_default());
+                let json = serde_json::to_value(report).unwrap_or_default();
+                out.insert(key, guard_report::said(&json));
             }
         }
     }
@@ -253,7 +256,7 @@ fn reports(client: &Client, api: ReportApi, namespace: Option<&str>) -> Api<Dyna
     }
 }
 
-/// All objects of a kind, a page at a time, so that a large cluster is never in memory as a whole.
+/// All objects of a kind, a page at a time; what stays in memory of a look are the rules of roles and a hash of each report.
 struct Pages<K> {
     api: Api<K>,
     /// None after the last page.

@@ -1,4 +1,5 @@
-//! The roles and bindings that Kubernetes itself makes in every cluster and keeps right.
+//! The roles and bindings that Kubernetes itself makes in every cluster. It adds what they lack when it starts, and takes nothing
+//! away that somebody added.
 //!
 //! They are known by their whole names, never by a label or a prefix, which anybody could choose. The list is what the API
 //! server makes when it starts (`plugin/pkg/auth/authorizer/rbac/bootstrappolicy`), as a real one made it; versions that

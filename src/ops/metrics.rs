@@ -260,9 +260,9 @@ impl Metrics {
         self.guard_errors.get_or_create(&labels).inc();
     }
 
-    /// `stint_guard_scans_total{result}`: one look at every role and binding, `ok` or `failed`.
-    pub fn guard_scan(&self, whole: bool) {
-        let result = if whole { "ok" } else { "failed" };
+    /// `stint_guard_scans_total{result}`: one look at every role and binding: `ok`, `partial` when single reports could not be
+    /// written, or `failed`.
+    pub fn guard_scan(&self, result: &'static str) {
         self.guard_scans.get_or_create(&[("result", result)]).inc();
     }
 
@@ -342,7 +342,7 @@ mod tests {
         metrics.drifted("Role");
         metrics.guard_finding("OB-S01", "audit", "RoleBinding");
         metrics.guard_error("deny", "Timeout");
-        metrics.guard_scan(true);
+        metrics.guard_scan("ok");
         metrics.guard_scanned(&BTreeMap::from([(("RoleBinding", Weight::Error), 3)]));
         metrics.set_overdue(2);
         metrics.set_certificate_not_after(Timestamp::from_second(1_800_000_000).unwrap());

@@ -29,6 +29,10 @@ build() {
 
 on_kind() {
   build controlplane helm pod
+  if kind get clusters 2>/dev/null | grep -qx stint-e2e; then
+    echo "e2e: there is a kind cluster stint-e2e already; when nobody uses it, kind delete cluster --name stint-e2e" >&2
+    exit 1
+  fi
   trap 'kind delete cluster --name stint-e2e; trap - EXIT' EXIT
   trap 'exit 130' INT TERM
   kind create cluster --name stint-e2e --kubeconfig "$folder/kind.kubeconfig" --wait 120s
@@ -62,7 +66,8 @@ fi
 [ "$1" != --possible ] || exit 0
 
 case $(uname -m) in aarch64) architecture=arm64 ;; *) architecture=amd64 ;; esac
-image=$(realpath "$1"/stint-*-$architecture.tar)
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+image=$(realpath "$1/stint-$version-$architecture.tar")
 mkdir -p "$folder"
 unpack
 $where

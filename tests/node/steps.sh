@@ -320,7 +320,7 @@ YAML
   ready() {
     exec 4<>/dev/tcp/127.0.0.1/18080 || return 1
     printf 'GET /readyz HTTP/1.1\r\nhost: stint\r\nconnection: close\r\n\r\n' >&4
-    read -r answer <&4
+    read -r -t 2 answer <&4
     exec 4>&-
     [[ $answer == *' 200 '* ]]
   }
@@ -328,6 +328,8 @@ YAML
     began=$(now)
     KUBECONFIG=$folder/operator.kubeconfig "$binary" "${args[@]}" >"$folder/operator.log" 2>&1 &
     process=$!
+    # A step that fails must not leave it behind: it is in no namespace of processes of the node.
+    trap 'kill "$process" 2>/dev/null || true' EXIT
     until (ready) 2>/dev/null; do
       kill -0 $process
       [ "$(since "$began")" -lt 30000 ]
