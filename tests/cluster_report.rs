@@ -35,7 +35,7 @@ async fn stint(cluster: &Cluster, user: User, args: &[&str]) -> Ended {
         err: text(output.stderr),
     };
     // For the pages: what was really printed.
-    let shown: String = ended.out.chars().take(6000).collect();
+    let shown: String = ended.out.chars().take(4000).collect();
     eprintln!(
         "$ kubectl stint {}\n{shown}{}[{}]",
         args.join(" "),
@@ -220,8 +220,9 @@ async fn a_report_tells_each_grant_as_it_went() {
     );
     assert_eq!(fields("still")[..2], [json!("Revoked"), json!("Revoked")]);
     let still = named(grants, "still")["residual"].as_str().unwrap();
+    // By the binding that stands, or by another grant: whichever the authorizer finds first.
     assert!(
-        still.contains("still may get configmaps 'settings'") && still.contains("left-over"),
+        still.contains("still may get configmaps 'settings', by RoleBinding"),
         "{still}"
     );
     assert_eq!(named(grants, "short")["verified"], true);
