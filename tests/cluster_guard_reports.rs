@@ -65,8 +65,8 @@ async fn reports(client: &Client, api: ReportApi) -> Vec<Value> {
         let listed = all.list(&ListParams::default()).await;
         let items = match listed {
             Ok(list) => list.items,
-            // Right after its CRD was made, a kind is not served yet.
-            Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),
+            // Right after its CRD was made, a kind is not served yet, or "storage is (re)initializing".
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 429) => Vec::new(),
             Err(error) => panic!("{error}"),
         };
         out.extend(
