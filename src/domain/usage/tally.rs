@@ -174,7 +174,7 @@ impl Tally {
             .map(|(name, account)| (name.as_str(), account))
     }
 
-    /// The words of the authorizer behind an index of [`Uses::by`].
+    /// The words of the authorizer behind an index of `Uses::by`.
     pub fn reason(&self, index: u32) -> &str {
         self.reasons
             .all
