@@ -329,7 +329,9 @@ YAML
     KUBECONFIG=$folder/operator.kubeconfig "$binary" "${args[@]}" >"$folder/operator.log" 2>&1 &
     process=$!
     # A step that fails must not leave it behind: it is in no namespace of processes of the node.
-    trap 'kill "$process" 2>/dev/null || true' EXIT
+    # Its number is written into the trap, which outlives the variable.
+    # shellcheck disable=SC2064
+    trap "kill $process 2>/dev/null || true" EXIT
     until (ready) 2>/dev/null; do
       kill -0 $process
       [ "$(since "$began")" -lt 30000 ]
@@ -337,6 +339,7 @@ YAML
     times+=("$(since "$began")")
     kill $process
     wait $process || true
+    trap - EXIT
   done
   echo "${times[*]} ms, the median $(printf '%s\n' "${times[@]}" | sort -n | sed -n 3p) ms" >&3
   in_stint scale deployment stint --replicas=2
