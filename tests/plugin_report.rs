@@ -365,6 +365,32 @@ fn each_request_tells_who_asked_who_decided_and_how_it_ended() {
 }
 
 #[test]
+fn no_label_and_no_added_subject_is_kubernetes_own() {
+    let labels = json!({"kubernetes.io/bootstrapping": "rbac-defaults", "app.kubernetes.io/managed-by": "Kubernetes"});
+    let mut held = some();
+    let mut labelled = review::binding(None, "system:mine", "reader", review::account("ci", "bot"));
+    labelled["metadata"]["labels"] = labels;
+    let name = "system:controller:job-controller";
+    let own = |binding: &&mut Value| binding["metadata"]["name"] == name;
+    let binding = held.cluster_bindings.iter_mut().find(own).unwrap();
+    let subjects = binding["subjects"].as_array_mut().unwrap();
+    subjects.push(review::account("ci", "joined"));
+    held.cluster_bindings.push(labelled);
+    let report = read(&made(held, "json"));
+    let of_kubernetes = |account: &str| {
+        let standing = report["standing"].as_array().unwrap();
+        let found = standing
+            .iter()
+            .find(|one| one["account"] == account)
+            .unwrap();
+        found["managedBy"] == "Kubernetes"
+    };
+    assert!(of_kubernetes("kube-system/job-controller"));
+    assert!(!of_kubernetes("ci/bot") && !of_kubernetes("ci/joined"));
+    assert_eq!(report["totals"]["standingOfKubernetes"], 1);
+}
+
+#[test]
 fn standing_rights_are_those_of_accounts_that_no_grant_gives() {
     let report = read(&made(some(), "json"));
     let standing = report["standing"].as_array().unwrap();
@@ -469,7 +495,7 @@ fn an_earlier_report_tells_what_was_added_removed_and_changed() {
     assert_eq!(names(&trend["removed"]["standing"]), ["alias"]);
     assert_eq!(
         names(&trend["changed"]),
-        ["still", "all", "system:controller:job"]
+        ["still", "all", "system:controller:job-controller"]
     );
     assert_eq!(
         trend["changed"][0]["fields"][0],
@@ -491,7 +517,7 @@ fn an_earlier_report_tells_what_was_added_removed_and_changed() {
         pair("fresh", "added"),
         pair("still", "changed"),
         pair("all", "changed"),
-        pair("system:controller:job", "changed"),
+        pair("system:controller:job-controller", "changed"),
         pair("gone", "removed"),
         pair("alias", "removed"),
     ];

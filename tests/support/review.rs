@@ -149,14 +149,12 @@ pub fn account(namespace: &str, name: &str) -> Value {
 
 /// A cluster with grants of several states and standing rights of several kinds.
 pub fn some() -> Held {
-    let own = json!({"kubernetes.io/bootstrapping": "rbac-defaults"});
-    let mut of_kubernetes = binding(
+    let of_kubernetes = binding(
         None,
-        "system:controller:job",
+        "system:controller:job-controller",
         "reader",
         account("kube-system", "job-controller"),
     );
-    of_kubernetes["metadata"]["labels"] = own;
     let mut of_grant = binding(
         Some("payments"),
         "stint-now",

@@ -5,6 +5,7 @@ use super::grants::{instant, weight};
 use super::model::Standing;
 use crate::show;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::rbac::v1::Subject;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -12,14 +13,13 @@ use stint::api::names::{GRANT, MANAGED_BY};
 use stint::api::workload_access::Risk;
 use stint::domain::binding::{self, Binding, BoundRole};
 use stint::domain::catalogue::{Scope, Severity};
+use stint::domain::defaults;
 use stint::domain::plain::{self, PlainFinding, scope_of};
 use stint::domain::policy;
 use stint::domain::rules::Rule;
 
 /// Who makes the bindings that the API server needs for itself.
 pub const KUBERNETES: &str = "Kubernetes";
-/// How the API server labels them (`plugin/pkg/auth/authorizer/rbac/bootstrappolicy/policy.go`).
-const BOOTSTRAPPING: (&str, &str) = ("kubernetes.io/bootstrapping", "rbac-defaults");
 /// That nothing ends it, which is so of every entry, and therefore says nothing about its risk.
 const STANDING: &str = "WA-STANDING";
 /// Most rules of a role that are told; a role of megabytes must not become a report of gigabytes.
@@ -125,6 +125,7 @@ impl Review<'_> {
         labelled: bool,
     ) -> Standing {
         let meta = &bound.meta;
+        let managed_by = managed_by(bound, &account);
         let made = meta.creation_timestamp.as_ref();
         let missing = role.is_none() && self.found.knows(resource(bound));
         let known = role.is_some() || missing;
@@ -140,7 +141,7 @@ impl Review<'_> {
             rights: role.map(|role| rights(&role.rules)).unwrap_or_default(),
             since: instant(made),
             age: made.map(|made| show::length(self.now.duration_since(made.0))),
-            managed_by: managed_by(bound),
+            managed_by,
             note: match (labelled, missing) {
                 (true, _) => Some("made for a grant whose request is not among those read".into()),
                 (false, true) => Some("its role does not exist".into()),
@@ -217,11 +218,25 @@ fn rights(rules: &[Rule]) -> Vec<String> {
     told
 }
 
-fn managed_by(bound: &Bound) -> Option<String> {
-    let labels = bound.meta.labels.as_ref()?;
-    let (label, value) = BOOTSTRAPPING;
-    match labels.get(label).is_some_and(|found| found == value) {
-        true => Some(KUBERNETES.to_owned()),
-        false => labels.get(MANAGED_BY).cloned(),
+/// Kubernetes, for the accounts that it binds itself; otherwise whatever the binding says, which is anybody's to write and
+/// cannot say that.
+fn managed_by(bound: &Bound, holder: &str) -> Option<String> {
+    let about = ObjectReference {
+        kind: Some(bound.kind.to_owned()),
+        namespace: bound.meta.namespace.clone(),
+        name: bound.meta.name.clone(),
+        ..ObjectReference::default()
+    };
+    let own = defaults::subjects(&about).unwrap_or_default();
+    if own
+        .iter()
+        .any(|subject| account(scope(bound), subject) == holder)
+    {
+        return Some(KUBERNETES.to_owned());
     }
+    let labels = bound.meta.labels.as_ref()?;
+    labels
+        .get(MANAGED_BY)
+        .filter(|word| *word != KUBERNETES)
+        .cloned()
 }
