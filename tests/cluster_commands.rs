@@ -9,18 +9,12 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Stdio;
 use support::cluster::{User, eventually};
+use support::command::{self, Ended};
 use support::operator::Stint;
 use support::team::{Team, create};
 use tokio::process::Command;
 
 const RBAC: &str = "rbac.authorization.k8s.io/v1";
-
-/// What a command printed, and its exit status.
-struct Ended {
-    status: i32,
-    out: String,
-    err: String,
-}
 
 /// `kubectl stint …` as a user, in the namespace of the team.
 async fn stint(team: &Team, user: User, args: &[&str]) -> Ended {
@@ -33,38 +27,9 @@ async fn stint_wide(team: &Team, user: User, args: &[&str]) -> Ended {
 }
 
 async fn command(team: &Team, user: User, args: &[&str], more: &[&str]) -> Ended {
-    let plugin = Path::new(env!("CARGO_BIN_EXE_kubectl-stint"));
-    let mut kubectl = team.stint.cluster().kubectl(user);
-    let tools = Path::new(kubectl.as_std().get_program()).parent().unwrap();
-    let path = format!(
-        "{}:{}:/usr/bin:/bin",
-        plugin.parent().unwrap().display(),
-        tools.display()
-    );
-    kubectl.env("PATH", path);
     let (command, rest) = args.split_first().unwrap();
-    let output = kubectl
-        .args(["stint", command])
-        .args(more)
-        .args(rest)
-        .output()
-        .await
-        .unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    let ended = Ended {
-        status: output.status.code().expect("ended by itself"),
-        out: text(output.stdout),
-        err: text(output.stderr),
-    };
-    // For the pages: what was really printed.
-    eprintln!(
-        "$ kubectl stint {}\n{}{}[{}]",
-        args.join(" "),
-        ended.out,
-        ended.err,
-        ended.status
-    );
-    ended
+    let args = [&[*command], more, rest].concat();
+    command::stint(team.stint.cluster(), user, &args).await
 }
 
 async fn team() -> Team {

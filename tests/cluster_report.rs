@@ -7,43 +7,12 @@ use kube::Api;
 use serde_json::{Value, json};
 use std::path::Path;
 use support::cluster::{Cluster, User, eventually};
+use support::command::{Ended, stint};
 use support::operator::Stint;
 use support::review;
 use support::team::{Team, create};
 
 const RBAC: &str = "rbac.authorization.k8s.io/v1";
-
-/// What a command printed, and its exit status.
-struct Ended {
-    status: i32,
-    out: String,
-    err: String,
-}
-
-async fn stint(cluster: &Cluster, user: User, args: &[&str]) -> Ended {
-    let plugin = Path::new(env!("CARGO_BIN_EXE_kubectl-stint"));
-    let mut kubectl = cluster.kubectl(user);
-    let tools = Path::new(kubectl.as_std().get_program()).parent().unwrap();
-    let (plugin, tools) = (plugin.parent().unwrap().display(), tools.display());
-    kubectl.env("PATH", format!("{plugin}:{tools}:/usr/bin:/bin"));
-    let all = [&["stint"], args].concat();
-    let output = kubectl.args(all).output().await.unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    let ended = Ended {
-        status: output.status.code().expect("ended by itself"),
-        out: text(output.stdout),
-        err: text(output.stderr),
-    };
-    // For the pages: what was really printed.
-    let shown: String = ended.out.chars().take(4000).collect();
-    eprintln!(
-        "$ kubectl stint {}\n{shown}{}[{}]",
-        args.join(" "),
-        ended.err,
-        ended.status
-    );
-    ended
-}
 
 /// A report in JSON of the namespace of the team, as the administrator.
 async fn report(team: &Team, more: &[&str]) -> Value {

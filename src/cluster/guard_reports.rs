@@ -1,6 +1,7 @@
 //! Reads every role and binding of the cluster and keeps a report on each that the guard has something to say of.
 
 use crate::api::names::{GRANT, MANAGED_BY, MANAGER};
+use crate::cluster::standing::RoleKey;
 use crate::cluster::{ApiError, call};
 use crate::domain::binding::{Binding, BoundRole};
 use crate::domain::catalogue::Scope;
@@ -24,7 +25,7 @@ use std::fmt::Debug;
 /// Objects in one answer of the API server.
 const PAGE: u32 = 500;
 
-/// Namespace, if any, and name.
+/// A report: namespace, if any, and name.
 type Key = (Option<String>, String);
 
 /// The rules of a role, and whether they are put together from others.
@@ -64,7 +65,7 @@ struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    async fn roles(&mut self) -> Result<HashMap<Key, Rules>, ApiError> {
+    async fn roles(&mut self) -> Result<HashMap<RoleKey, Rules>, ApiError> {
         let mut known = HashMap::new();
         let mut roles: Pages<Role> = Pages::all(self.client);
         while let Some(page) = roles.next().await? {
@@ -90,7 +91,7 @@ impl Scan<'_> {
         object: &impl ResourceExt,
         rules: Option<&[PolicyRule]>,
         aggregation: Option<AggregationRule>,
-        known: &mut HashMap<Key, Rules>,
+        known: &mut HashMap<RoleKey, Rules>,
     ) {
         // Decisions share this task.
         tokio::task::yield_now().await;
@@ -106,13 +107,10 @@ impl Scan<'_> {
             self.keep(kind, &about, &findings).await;
         }
         let aggregated = role.aggregation.is_some();
-        known.insert(
-            (object.namespace(), object.name_any()),
-            (role.rules, aggregated),
-        );
+        known.insert(RoleKey::of(object), (role.rules, aggregated));
     }
 
-    async fn bindings(&mut self, roles: &HashMap<Key, Rules>) -> Result<(), ApiError> {
+    async fn bindings(&mut self, roles: &HashMap<RoleKey, Rules>) -> Result<(), ApiError> {
         let mut bindings: Pages<RoleBinding> = Pages::all(self.client);
         while let Some(page) = bindings.next().await? {
             for binding in page {
@@ -138,7 +136,7 @@ impl Scan<'_> {
         object: &impl ResourceExt,
         subjects: Option<&[Subject]>,
         role_ref: &RoleRef,
-        roles: &HashMap<Key, Rules>,
+        roles: &HashMap<RoleKey, Rules>,
     ) {
         tokio::task::yield_now().await;
         // What Stint made ends by itself. An admission policy keeps everybody else from setting this label.
@@ -147,8 +145,7 @@ impl Scan<'_> {
         }
         let about = reference(kind, object);
         let namespace = object.namespace();
-        let of = namespace.clone().filter(|_| role_ref.kind == "Role");
-        let role = match roles.get(&(of, role_ref.name.clone())) {
+        let role = match roles.get(&RoleKey::referred(role_ref, namespace.as_deref())) {
             Some((rules, aggregated)) => BoundRole::Found {
                 rules,
                 aggregated: *aggregated,

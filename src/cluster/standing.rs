@@ -23,6 +23,25 @@ pub struct RoleKey {
     pub name: String,
 }
 
+impl RoleKey {
+    /// The role that a binding in this place refers to.
+    pub fn referred(role_ref: &RoleRef, namespace: Option<&str>) -> Self {
+        let own = namespace.filter(|_| role_ref.kind == "Role");
+        Self {
+            namespace: own.map(str::to_owned),
+            name: role_ref.name.clone(),
+        }
+    }
+
+    /// The key of a role as it is read, of either kind.
+    pub fn of(object: &impl ResourceExt) -> Self {
+        Self {
+            namespace: object.namespace(),
+            name: object.name_any(),
+        }
+    }
+}
+
 /// A RoleBinding (with its namespace) or a ClusterRoleBinding.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct BindingKey {
@@ -76,14 +95,7 @@ pub struct Standing {
     bound: HashMap<RoleKey, HashSet<BindingKey>>,
 }
 
-/// A role or binding as it is read: both namespaced and cluster-wide kinds.
-fn role_key(object: &impl ResourceExt) -> RoleKey {
-    RoleKey {
-        namespace: object.namespace(),
-        name: object.name_any(),
-    }
-}
-
+/// A binding as it is read, of either kind.
 fn binding_key(object: &impl ResourceExt) -> BindingKey {
     BindingKey {
         namespace: object.namespace(),
@@ -106,14 +118,14 @@ impl Standing {
             hash: hasher.finish(),
             patterns: Patterns::of(&rules),
         };
-        let key = role_key(object);
+        let key = RoleKey::of(object);
         let old = self.roles.insert(key.clone(), new);
         self.role_changed(key, old, Some(new))
     }
 
     /// A role went.
     pub fn role_gone(&mut self, object: &impl ResourceExt) -> Vec<Touched> {
-        self.remove_role(role_key(object))
+        self.remove_role(RoleKey::of(object))
     }
 
     fn remove_role(&mut self, key: RoleKey) -> Vec<Touched> {
@@ -150,10 +162,7 @@ impl Standing {
     ) -> Vec<Touched> {
         let key = binding_key(object);
         let entry = BindingEntry {
-            role: RoleKey {
-                namespace: key.namespace.clone().filter(|_| role.kind == "Role"),
-                name: role.name.clone(),
-            },
+            role: RoleKey::referred(role, key.namespace.as_deref()),
             holders: holders(subjects.unwrap_or_default(), key.namespace.as_deref()),
             grant: object.labels().get(GRANT).cloned(),
         };

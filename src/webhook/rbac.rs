@@ -210,11 +210,7 @@ impl Admission {
         if gained(old.as_deref(), &subjects, scope(review)).is_empty() && old.is_some() {
             return Found::default();
         }
-        let own = namespace(review).filter(|_| new.role_ref.kind == "Role");
-        let key = RoleKey {
-            namespace: own.map(str::to_owned),
-            name: new.role_ref.name.clone(),
-        };
+        let key = RoleKey::referred(&new.role_ref, namespace(review));
         let (role, failed) = match self.facts.live_role(&key).await {
             Ok(role) => (role, None),
             Err(error) => (None, Some(Failed::from(error))),

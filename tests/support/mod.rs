@@ -7,6 +7,7 @@ pub mod audit;
 pub mod browser;
 pub mod case;
 pub mod cluster;
+pub mod command;
 pub mod conformance;
 pub mod decision;
 pub mod dice;

@@ -157,7 +157,7 @@ pub fn rbac(kind: &str, more: Value) -> Value {
 }
 
 /// The plugin, beside the folder of the test binary that runs it.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let folder = test.parent().and_then(Path::parent).unwrap();
     folder.join("kubectl-stint")

@@ -18,6 +18,7 @@ use stint::domain::patterns::Patterns;
 use stint::domain::policy::{Labels, Policy};
 use stint::domain::request::Place;
 use stint::domain::rules::{self, Rule};
+use stint::domain::verification;
 
 /// A policy that can be used, as it is and as it is written.
 #[derive(Debug)]
@@ -171,15 +172,8 @@ impl World {
 
     /// What the account holds in the place by bindings and roles of the input.
     pub fn held(&self, account: &Account, place: &Place) -> Vec<Held> {
-        let user = format!(
-            "system:serviceaccount:{}:{}",
-            account.namespace, account.name
-        );
-        let groups = [
-            "system:serviceaccounts".to_owned(),
-            format!("system:serviceaccounts:{}", account.namespace),
-            "system:authenticated".to_owned(),
-        ];
+        let verification::Subject { user, groups, .. } =
+            verification::Subject::account(account, "");
         let reaches = |binding: &&KnownBinding| {
             let own = binding.namespace.as_deref().unwrap_or_default();
             let here = own.is_empty() || Some(own) == place.namespace();

@@ -12,8 +12,10 @@ use kube::Api;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use stint::api::names;
+use stint::domain::grant;
 use stint::domain::usage::granted::{self, BindingKey, Line};
 use stint::domain::usage::tally::{Account, Tally};
+use stint::domain::verification::Subject;
 
 /// Bindings of Kubernetes that give every account the same.
 const BASIC: [&str; 5] = [
@@ -152,12 +154,11 @@ impl Known {
     ) -> Vec<Grant> {
         let mut used = granted::bindings(tally, account);
         let (namespace, short) = name.split_once('/').unwrap_or_default();
-        let user = format!("system:serviceaccount:{namespace}:{short}");
-        let groups = [
-            "system:serviceaccounts".to_owned(),
-            format!("system:serviceaccounts:{namespace}"),
-            "system:authenticated".to_owned(),
-        ];
+        let who = grant::Account {
+            namespace: namespace.to_owned(),
+            name: short.to_owned(),
+        };
+        let Subject { user, groups, .. } = Subject::account(&who, "");
         let mut out = Vec::new();
         for bound in self.rbac.bound_to(&user, &groups) {
             let key = BindingKey {

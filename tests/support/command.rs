@@ -1,0 +1,41 @@
+//! `kubectl stint …` against a cluster, found and run as a user would.
+
+use super::cluster::{Cluster, User};
+use super::plugin::program;
+use std::path::Path;
+
+/// Most characters of an output that are shown again.
+const SHOWN: usize = 4000;
+
+/// What a command printed, and its exit status.
+pub struct Ended {
+    pub status: i32,
+    pub out: String,
+    pub err: String,
+}
+
+/// Runs it to its end.
+pub async fn stint(cluster: &Cluster, user: User, args: &[&str]) -> Ended {
+    let plugin = program();
+    let mut kubectl = cluster.kubectl(user);
+    let tools = Path::new(kubectl.as_std().get_program()).parent().unwrap();
+    let (plugin, tools) = (plugin.parent().unwrap().display(), tools.display());
+    kubectl.env("PATH", format!("{plugin}:{tools}:/usr/bin:/bin"));
+    let all = [&["stint"], args].concat();
+    let output = kubectl.args(all).output().await.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let ended = Ended {
+        status: output.status.code().expect("ended by itself"),
+        out: text(output.stdout),
+        err: text(output.stderr),
+    };
+    // For the pages: what was really printed.
+    let shown: String = ended.out.chars().take(SHOWN).collect();
+    eprintln!(
+        "$ kubectl stint {}\n{shown}{}[{}]",
+        args.join(" "),
+        ended.err,
+        ended.status
+    );
+    ended
+}
