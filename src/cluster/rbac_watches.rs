@@ -64,10 +64,7 @@ fn roles<K: Resource + 'static>(
     let listed: Mutex<HashSet<RoleKey>> = Mutex::default();
     Box::new(move |event| {
         let mut listed = listed.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = |object: &K| RoleKey {
-            namespace: object.namespace(),
-            name: object.name_any(),
-        };
+        let key = |object: &K| RoleKey::of(object);
         let touched = match event {
             Event::Init => {
                 listed.clear();

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use stint::api::conditions as reasons;
 use stint::api::names::{GRANT, NOT_AFTER, WORKLOAD_ACCESS};
 use stint::api::workload_access::RoleKind;
+use stint::cluster::standing::RoleKey;
 use stint::domain::request::{Access, AccessRequest, Place, RequestView};
 use stint::domain::rules::{self, Request, Rule};
 use stint::domain::status::ready_reason;
@@ -60,8 +61,6 @@ pub struct Found {
     /// How many more hold it on single objects alone.
     pub by_name: usize,
 }
-
-type RoleKey = (Option<String>, String);
 
 /// Roles and bindings of a cluster, as far as a question needs them.
 #[derive(Debug, Default)]
@@ -117,14 +116,14 @@ fn read(rules: Option<&Vec<PolicyRule>>) -> Vec<Rule> {
 impl Rbac {
     /// A Role.
     pub fn role(&mut self, role: &Role) {
-        let key = (role.metadata.namespace.clone(), name(&role.metadata));
-        self.roles.insert(key, read(role.rules.as_ref()));
+        self.roles
+            .insert(RoleKey::of(role), read(role.rules.as_ref()));
     }
 
     /// A ClusterRole.
     pub fn cluster_role(&mut self, role: &ClusterRole) {
         self.roles
-            .insert((None, name(&role.metadata)), read(role.rules.as_ref()));
+            .insert(RoleKey::of(role), read(role.rules.as_ref()));
     }
 
     /// A RoleBinding.
@@ -172,10 +171,7 @@ impl Rbac {
         // An end that nobody can read is an end that has come: Stint takes such a binding away at once.
         let end = annotation(NOT_AFTER).map(|text| text.parse().unwrap_or(Timestamp::UNIX_EPOCH));
         self.bindings.push(Binding {
-            role: (
-                namespace.clone().filter(|_| role.kind == "Role"),
-                role.name.clone(),
-            ),
+            role: RoleKey::referred(role, namespace.as_deref()),
             namespace,
             name: name(meta),
             title,
@@ -322,9 +318,9 @@ fn planned(view: &RequestView<'_>) -> Option<Planned> {
         },
         subject: format!("ServiceAccount {}", verification::account(view)),
         rules: view.spec.rules().unwrap_or_default(),
-        role: terms.role_ref.map(|role| {
-            let of = namespace.clone().filter(|_| role.kind == RoleKind::Role);
-            (of, role.name.clone())
+        role: terms.role_ref.map(|role| RoleKey {
+            namespace: namespace.clone().filter(|_| role.kind == RoleKind::Role),
+            name: role.name.clone(),
         }),
         namespace,
         from,
@@ -336,10 +332,10 @@ fn name(meta: &ObjectMeta) -> String {
     meta.name.clone().unwrap_or_default()
 }
 
-fn role_name((namespace, name): &RoleKey) -> String {
-    match namespace {
-        Some(_) => format!("Role {name}"),
-        None => format!("ClusterRole {name}"),
+fn role_name(role: &RoleKey) -> String {
+    match role.namespace {
+        Some(_) => format!("Role {}", role.name),
+        None => format!("ClusterRole {}", role.name),
     }
 }
 

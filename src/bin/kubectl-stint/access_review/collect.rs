@@ -15,13 +15,11 @@ use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 use std::fmt::Debug;
 use stint::api::AccessApproval;
+use stint::cluster::standing::RoleKey;
 use stint::domain::rules::Rule;
 
 /// The namespace whose UID tells clusters apart.
 const OF_THE_CLUSTER: &str = "kube-system";
-
-/// A role by namespace and name; a ClusterRole has no namespace.
-pub type RoleKey = (Option<String>, String);
 
 /// What a role gives.
 #[derive(Debug)]
@@ -182,7 +180,10 @@ async fn read_bindings(connection: &Connection, namespace: Option<&str>, found: 
 
 impl Found {
     fn add_role(&mut self, meta: ObjectMeta, rules: Option<Vec<PolicyRule>>, aggregated: bool) {
-        let key = (meta.namespace, meta.name.unwrap_or_default());
+        let key = RoleKey {
+            namespace: meta.namespace,
+            name: meta.name.unwrap_or_default(),
+        };
         let rules = rules.iter().flatten().map(Rule::from).collect();
         self.roles.insert(key, KnownRole { rules, aggregated });
     }

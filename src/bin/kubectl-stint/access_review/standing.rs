@@ -1,6 +1,6 @@
 //! Rights of accounts that nothing ends, as the report tells them.
 
-use super::collect::{Bound, Found, KnownRole, RoleKey};
+use super::collect::{Bound, Found, KnownRole};
 use super::grants::{instant, weight};
 use super::model::Standing;
 use crate::show;
@@ -11,6 +11,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use stint::api::names::{GRANT, MANAGED_BY};
 use stint::api::workload_access::Risk;
+use stint::cluster::standing::RoleKey;
 use stint::domain::binding::{self, Binding, BoundRole};
 use stint::domain::catalogue::{Scope, Severity};
 use stint::domain::defaults;
@@ -73,7 +74,8 @@ impl Review<'_> {
         if grant.is_some_and(|uid| self.grants.contains(uid.as_str())) {
             return Vec::new();
         }
-        let (found, scope, key) = (self.found, scope(bound), role_key(bound));
+        let (found, scope) = (self.found, scope(bound));
+        let key = RoleKey::referred(&bound.role_ref, bound.meta.namespace.as_deref());
         let role = found.roles.get(&key);
         let of_rules = role.map(|role| self.of_rules(&key, role, scope));
         let accounts = accounts(bound, scope);
@@ -165,12 +167,6 @@ fn together(mut one: Judged, other: Judged) -> Judged {
 fn scope(bound: &Bound) -> Scope<'_> {
     let namespace = bound.meta.namespace.as_deref();
     namespace.map_or(Scope::Cluster, scope_of)
-}
-
-fn role_key(bound: &Bound) -> RoleKey {
-    let of_namespace = bound.role_ref.kind == "Role";
-    let namespace = bound.meta.namespace.clone().filter(|_| of_namespace);
-    (namespace, bound.role_ref.name.clone())
 }
 
 fn resource(bound: &Bound) -> &'static str {
