@@ -231,7 +231,7 @@ fn inert(
 
 /// The part of a role that does something where the grant holds. Wildcards and pairs of unavailable groups stay: they are
 /// judged elsewhere.
-pub(crate) fn effective(rules: &[Rule], scope: Scope<'_>, served: &Served) -> Vec<Rule> {
+pub fn effective(rules: &[Rule], scope: Scope<'_>, served: &Served) -> Vec<Rule> {
     let mut out = Vec::new();
     for rule in rules {
         let whole = pairs(rule).all(|(group, resource)| {

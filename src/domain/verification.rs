@@ -74,7 +74,7 @@ impl std::fmt::Display for Question {
 /// What is asked about one grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Questions {
-    /// The rights to ask about, at most [`MAX_QUESTIONS`].
+    /// The rights to ask about.
     pub asked: Vec<Question>,
     /// How many rights the grant had.
     pub of: usize,
@@ -180,13 +180,18 @@ pub fn about(view: &RequestView<'_>, observed: &Observed) -> Option<Questions> {
     Some(questions(&rules::canonical(&rules))).filter(|q| q.of > 0)
 }
 
-/// The questions about these rules.
+/// The questions about these rules, at most [`MAX_QUESTIONS`].
 pub fn questions(rules: &[Rule]) -> Questions {
+    questions_up_to(rules, MAX_QUESTIONS)
+}
+
+/// The same with at most so many questions.
+pub fn questions_up_to(rules: &[Rule], most: usize) -> Questions {
     let sizes: Vec<usize> = rules
         .iter()
         .map(|r| rules::atoms(std::slice::from_ref(r)))
         .collect();
-    let shares = shares(&sizes);
+    let shares = shares(&sizes, most);
     let mut asked = Vec::new();
     for (rule, share) in rules.iter().zip(shares) {
         let size = rules::atoms(std::slice::from_ref(rule));
@@ -201,16 +206,16 @@ pub fn questions(rules: &[Rule]) -> Questions {
 
 /// How many rights of each rule are asked about: all if there is room, otherwise one more of each in turn. With more rules
 /// than questions, rules at even distances.
-fn shares(sizes: &[usize]) -> Vec<usize> {
+fn shares(sizes: &[usize], most: usize) -> Vec<usize> {
     let mut shares = vec![0; sizes.len()];
-    if sizes.len() > MAX_QUESTIONS {
-        for n in 0..MAX_QUESTIONS {
-            let at = n * sizes.len() / MAX_QUESTIONS;
+    if sizes.len() > most {
+        for n in 0..most {
+            let at = n * sizes.len() / most;
             shares[at] = sizes[at].min(1);
         }
         return shares;
     }
-    let mut left = MAX_QUESTIONS;
+    let mut left = most;
     loop {
         let before = left;
         for (share, size) in shares.iter_mut().zip(sizes) {

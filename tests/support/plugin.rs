@@ -39,11 +39,32 @@ impl Drop for Folder {
     }
 }
 
+/// What an API server answers: status, body, and further headers.
+pub type Answer = (u16, Value, &'static str);
+
 /// Answers one request after the other as the API server would, and gives back what was asked.
-pub fn api_server(
-    folder: &Folder,
-    answers: Vec<(u16, Value, &'static str)>,
-) -> std::thread::JoinHandle<Vec<String>> {
+pub fn api_server(folder: &Folder, answers: Vec<Answer>) -> std::thread::JoinHandle<Vec<String>> {
+    let listener = listen(folder);
+    std::thread::spawn(move || {
+        let answers = answers.into_iter();
+        answers
+            .map(|answer| exchange(&listener, |_| answer))
+            .collect()
+    })
+}
+
+/// Answers every request as `answer` says, which sees method, path and body, for as long as the test runs.
+pub fn api_server_that(folder: &Folder, mut answer: impl FnMut(&str) -> Answer + Send + 'static) {
+    let listener = listen(folder);
+    std::thread::spawn(move || {
+        loop {
+            exchange(&listener, &mut answer);
+        }
+    });
+}
+
+/// A server on a free port, and a kubeconfig for it in the folder.
+fn listen(folder: &Folder) -> TcpListener {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let kubeconfig = json!({
@@ -52,37 +73,38 @@ pub fn api_server(
         "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u", "namespace": "payments"}}]
     });
     folder.file("kubeconfig", kubeconfig.to_string());
-    std::thread::spawn(move || {
-        let mut asked = Vec::new();
-        for (code, body, headers) in answers {
-            let (stream, _) = listener.accept().unwrap();
-            let mut reader = BufReader::new(stream);
-            let mut first = String::new();
-            reader.read_line(&mut first).unwrap();
-            let mut length = 0;
-            loop {
-                let mut line = String::new();
-                reader.read_line(&mut line).unwrap();
-                first.push_str(&line);
-                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                    length = value.trim().parse().unwrap();
-                }
-                if line == "\r\n" {
-                    break;
-                }
-            }
-            let mut sent = vec![0; length];
-            reader.read_exact(&mut sent).unwrap();
-            asked.push(first + &String::from_utf8(sent).unwrap());
-            let body = body.to_string();
-            let answer = format!(
-                "HTTP/1.1 {code} X\r\ncontent-type: application/json\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n{body}",
-                body.len()
-            );
-            reader.get_mut().write_all(answer.as_bytes()).unwrap();
+    listener
+}
+
+/// One request and its answer.
+fn exchange(listener: &TcpListener, answer: impl FnOnce(&str) -> Answer) -> String {
+    let (stream, _) = listener.accept().unwrap();
+    let mut reader = BufReader::new(stream);
+    let mut asked = String::new();
+    reader.read_line(&mut asked).unwrap();
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        asked.push_str(&line);
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
         }
-        asked
-    })
+        if line == "\r\n" {
+            break;
+        }
+    }
+    let mut sent = vec![0; length];
+    reader.read_exact(&mut sent).unwrap();
+    asked.push_str(&String::from_utf8(sent).unwrap());
+    let (code, body, headers) = answer(&asked);
+    let body = body.to_string();
+    let answer = format!(
+        "HTTP/1.1 {code} X\r\ncontent-type: application/json\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    reader.get_mut().write_all(answer.as_bytes()).unwrap();
+    asked
 }
 
 pub fn run(folder: &Path, args: &[&str], stdin: &str) -> Output {

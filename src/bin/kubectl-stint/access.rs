@@ -321,7 +321,7 @@ fn facts(grant: &Grant, world: &World, now: Timestamp) -> Facts {
         namespace_labels: world.namespace(grant.home()).cloned().unwrap_or_default(),
         privileged_namespace: is_cluster_namespace(grant.home()),
         account: Some(AccountFacts { uid, ..account }),
-        served,
+        served: world.served.clone().or(served),
         role,
         copy: None,
         policies: Vec::new(),

@@ -172,8 +172,8 @@ async fn ask(
     Ok(rights)
 }
 
-/// Asks in the whole cluster; whoever may not do that, in the namespace.
-async fn one(
+/// Whether the account has a right, and what gives it. Asks in the whole cluster; whoever may not do that, in the namespace.
+pub async fn one(
     connection: &Connection,
     place: &Place,
     subject: &Subject,

@@ -1,6 +1,6 @@
 //! The policies that a request is tried against, and what had to be assumed for each because the input does not say it.
 
-use crate::world::{KnownPolicy, World};
+use crate::world::{KnownPolicy, NAMED, World, named};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,9 +31,14 @@ fn candidate(grant: &Grant, world: &World, known: &KnownPolicy) -> Option<Candid
     let name = known.policy.name();
     let mut tried = known.object.clone();
     let mut assumed = Vec::new();
-    match world.namespace(grant.home()) {
+    let selector = &tried.spec.namespace_selector;
+    let by_name = named(grant.home());
+    let labels = world
+        .namespace(grant.home())
+        .or_else(|| asks_for_the_name_alone(selector).then_some(&by_name));
+    match labels {
         Some(labels) if !known.policy.selects_namespace(labels) => return None,
-        None if !selects_all(&tried.spec.namespace_selector) => assumed.push(format!(
+        None if !selects_all(selector) => assumed.push(format!(
             "whether policy '{name}' selects namespace '{}', whose labels are not in the input; add its manifest",
             grant.home()
         )),
@@ -93,6 +98,16 @@ fn unknown_to<'a>(reads: &'a [String], grant: &Grant, world: &World) -> Option<&
 fn within(path: &str, other: &str) -> bool {
     let below = path.strip_prefix(other);
     below.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Whether a selector asks for nothing but the name, which is known of every namespace.
+fn asks_for_the_name_alone(selector: &LabelSelector) -> bool {
+    let labels = selector.match_labels.iter().flatten();
+    let expressions = selector.match_expressions.iter().flatten();
+    let mut keys = labels
+        .map(|(key, _)| key)
+        .chain(expressions.map(|e| &e.key));
+    !selects_all(selector) && keys.all(|key| key == NAMED)
 }
 
 fn selects_all(selector: &LabelSelector) -> bool {

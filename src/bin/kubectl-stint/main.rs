@@ -3,7 +3,9 @@
 
 mod access;
 mod access_review;
+mod adopt;
 mod approval;
+mod bindings;
 mod can;
 mod candidates;
 mod child;
@@ -38,6 +40,7 @@ mod sarif;
 mod schema;
 mod send;
 mod show;
+mod stop;
 mod story;
 mod suggest;
 mod tree;
@@ -75,6 +78,7 @@ enum Command {
     Lockdown(lockdown::LockdownArgs),
     Unlock(lockdown::UnlockArgs),
     Suggest(Box<suggest::SuggestArgs>),
+    Adopt(Box<adopt::AdoptArgs>),
     Lint(Box<lint::LintArgs>),
     Codes(codes::CodesArgs),
     Completion(completion::CompletionArgs),
@@ -127,6 +131,7 @@ async fn run(command: Command, out: &mut impl Write) -> Answer {
         Command::Lockdown(args) => lockdown::lock(&args, out).await,
         Command::Unlock(args) => lockdown::unlock(&args, out).await,
         Command::Suggest(args) => suggest::run(&args, out).await,
+        Command::Adopt(args) => adopt::run(&args, out).await,
         Command::Lint(args) => lint::run(&args, out).await,
         Command::Completion(args) => completion::run(&args, Cli::command(), out),
         Command::Complete(args) => completion::complete(&args, &Cli::command(), out).await,

@@ -35,6 +35,26 @@ impl From<io::Error> for Failure {
     }
 }
 
+impl Failure {
+    /// With what it is about in front.
+    pub fn about(self, title: &str) -> Self {
+        self.reworded(|why| format!("{title}: {why}"))
+    }
+
+    /// With more behind it.
+    pub fn and(self, more: &str) -> Self {
+        self.reworded(|why| format!("{why}; {more}"))
+    }
+
+    fn reworded(self, word: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::Refused(why) => Self::Refused(word(why)),
+            Self::Error(why) => Self::Error(word(why)),
+            Self::Output(error) => Self::Output(error),
+        }
+    }
+}
+
 impl End {
     /// The exit status: 0 nothing refused, 1 something refused, 2 not everything known.
     pub fn status(self) -> u8 {

@@ -1,9 +1,11 @@
-//! Everything that the plugin writes into a cluster: requests and their revocation, decisions on them, and the switch of a
-//! policy, and tokens with what they hang on. What gives access is written by the operator alone.
+//! What the plugin writes into a cluster: requests and their revocation, decisions on them, policies and their switch, and tokens
+//! with what they hang on. What gives access is written by the operator alone; bindings that were there before are taken away and
+//! put back in `bindings.rs`.
 
 use crate::connect::{Connection, Wish};
 use crate::outcome::Failure;
-use crate::requests::Scope;
+use crate::requests::{self, Scope};
+use crate::wait;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::Api;
@@ -12,7 +14,7 @@ use kube::core::DynamicObject;
 use serde_json::{Value, json};
 use stint::api::{AccessApproval, AccessPolicy};
 use stint::domain::grant::Account;
-use stint::domain::request::Place;
+use stint::domain::request::{Access, Place};
 
 /// Field manager of what a person changes by the plugin.
 const MANAGER: &str = "kubectl-stint";
@@ -193,18 +195,146 @@ pub async fn remove(connection: &Connection, anchor: &Anchor) -> Result<(), Fail
         name: Some(&anchor.name),
     };
     let api: Api<Secret> = Api::namespaced(connection.client.clone(), &anchor.namespace);
-    let params = DeleteParams {
+    let params = only(Some(anchor.uid.clone()));
+    let call = gone(api.delete(&anchor.name, &params));
+    connection.ask(wish, call).await
+}
+
+/// Whether a policy of this name is there and says the same; one that says something else is an error.
+pub async fn policy_is(
+    connection: &Connection,
+    name: &str,
+    wanted: &Value,
+) -> Result<bool, Failure> {
+    let call = policies(connection);
+    let there = connection.ask(of_policy("get", name), call.get_opt(name));
+    let Some(there) = there.await? else {
+        return Ok(false);
+    };
+    match there.spec == read_policy(wanted)?.spec {
+        true => Ok(true),
+        false => Err(another(&format!("AccessPolicy {name}"))),
+    }
+}
+
+/// Creates a policy.
+pub async fn policy(connection: &Connection, object: &Value) -> Result<(), Failure> {
+    let object = read_policy(object)?;
+    let name = object.metadata.name.clone().unwrap_or_default();
+    let (api, params) = (policies(connection), created_by_us());
+    let call = api.create(&params, &object);
+    let made = connection.ask(of_policy("create", &name), call).await;
+    made.map(drop)
+}
+
+/// Deletes a policy that was created a moment ago; that it is not there is as good.
+pub async fn policy_back(connection: &Connection, name: &str) -> Result<(), Failure> {
+    let api = policies(connection);
+    let there = connection.ask(of_policy("get", name), api.get_opt(name));
+    let Some(there) = there.await? else {
+        return Ok(());
+    };
+    let params = only(there.metadata.uid);
+    let call = gone(api.delete(name, &params));
+    connection.ask(of_policy("delete", name), call).await
+}
+
+fn policies(connection: &Connection) -> Api<AccessPolicy> {
+    Api::all(connection.client.clone())
+}
+
+fn of_policy<'a>(verb: &'a str, name: &'a str) -> Wish<'a> {
+    Wish {
+        verb,
+        resource: "accesspolicies.stint.dev",
+        namespace: None,
+        name: Some(name),
+    }
+}
+
+fn read_policy(object: &Value) -> Result<AccessPolicy, Failure> {
+    serde_json::from_value(object.clone())
+        .map_err(|error| Failure::Error(format!("this is no policy: {error}")))
+}
+
+fn another(title: &str) -> Failure {
+    Failure::Error(format!(
+        "{title} is there and says something else; delete or rename it"
+    ))
+}
+
+/// Whether a request of this name is there, asks for the same and is not over; anything else is an error.
+pub async fn request_is(
+    connection: &Connection,
+    place: &Place,
+    name: &str,
+    wanted: &Value,
+) -> Result<bool, Failure> {
+    let scope = Scope::from(place);
+    let wish = Wish {
+        name: Some(name),
+        ..scope.wish("get")
+    };
+    let api = scope.api(connection);
+    let Some(there) = connection.ask(wish, api.get_opt(name)).await? else {
+        return Ok(false);
+    };
+    let title = wait::title(place, name);
+    if !there.data["status"]["endedTime"].is_null() {
+        let kind = place.kind().to_ascii_lowercase();
+        let of = place.namespace().map(|n| format!(" -n {n}"));
+        return Err(Failure::Error(format!(
+            "{title} is over and its name is taken; `kubectl delete {kind} {name}{}` makes room, and takes its record away",
+            of.unwrap_or_default()
+        )));
+    }
+    let wanted: DynamicObject = serde_json::from_value(wanted.clone())
+        .map_err(|error| Failure::Error(format!("this is no request: {error}")))?;
+    let read = |object| requests::read(object).map_err(Failure::Error);
+    match (read(&there)?, read(&wanted)?) {
+        (Access::Namespaced(there), Access::Namespaced(wanted)) if there.spec == wanted.spec => {
+            Ok(true)
+        }
+        (Access::Cluster(there), Access::Cluster(wanted)) if there.spec == wanted.spec => Ok(true),
+        _ => Err(another(&title)),
+    }
+}
+
+/// Deletes a request that was created a moment ago, with what it gives; that it is not there is as good.
+pub async fn request_back(
+    connection: &Connection,
+    place: &Place,
+    name: &str,
+) -> Result<(), Failure> {
+    let scope = Scope::from(place);
+    let wish = |verb| Wish {
+        name: Some(name),
+        ..scope.wish(verb)
+    };
+    let api = scope.api(connection);
+    let Some(there) = connection.ask(wish("get"), api.get_opt(name)).await? else {
+        return Ok(());
+    };
+    let params = only(there.metadata.uid);
+    let call = gone(api.delete(name, &params));
+    connection.ask(wish("delete"), call).await
+}
+
+/// Nothing but the object of this UID.
+fn only(uid: Option<String>) -> DeleteParams {
+    DeleteParams {
         preconditions: Some(Preconditions {
-            uid: Some(anchor.uid.clone()),
+            uid,
             resource_version: None,
         }),
         ..DeleteParams::default()
-    };
-    let call = async {
-        match api.delete(&anchor.name, &params).await {
-            Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => Ok(()),
-            answer => answer.map(drop),
-        }
-    };
-    connection.ask(wish, call).await
+    }
+}
+
+/// That an object is gone already, or is another by now, is as good as its deletion.
+async fn gone<T>(deletion: impl Future<Output = kube::Result<T>>) -> kube::Result<()> {
+    match deletion.await {
+        Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => Ok(()),
+        answer => answer.map(drop),
+    }
 }

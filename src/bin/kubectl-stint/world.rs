@@ -18,6 +18,7 @@ use stint::domain::patterns::Patterns;
 use stint::domain::policy::{Labels, Policy};
 use stint::domain::request::Place;
 use stint::domain::rules::{self, Rule};
+use stint::domain::served::Served;
 use stint::domain::verification;
 
 /// A policy that can be used, as it is and as it is written.
@@ -52,6 +53,8 @@ pub struct World {
     pub broken_policies: usize,
     /// What the cluster lets Stint grant, if the input has the ClusterRole that says it.
     pub ceiling: Option<Arc<Ceiling>>,
+    /// What the cluster serves, where one was asked.
+    pub served: Option<Arc<Served>>,
     namespaces: BTreeMap<String, Labels>,
     accounts: BTreeMap<(String, String), AccountFacts>,
     roles: BTreeMap<RoleKey, SourceRole>,
@@ -78,13 +81,16 @@ impl World {
         (!role.rules.is_empty()).then(|| Arc::new(Ceiling::compile(&role.rules)))
     }
 
-    fn add(&mut self, object: &Object, default_namespace: &str) {
+    /// With one more object; a later one replaces an earlier of the same name.
+    pub fn add(&mut self, object: &Object, default_namespace: &str) {
         let namespace = object.namespace().unwrap_or(default_namespace).to_owned();
         let name = object.name().to_owned();
         match (object.group(), object.kind.as_str()) {
             (names::GROUP, "AccessPolicy") => self.add_policy(object),
             ("", "Namespace") => {
-                self.namespaces.insert(name, labels(object));
+                let mut labels = labels(object);
+                labels.extend(named(&name));
+                self.namespaces.insert(name, labels);
             }
             ("", "ServiceAccount") => {
                 let uid = object.node.get("metadata").and_then(|m| m.text("uid"));
@@ -111,7 +117,7 @@ impl World {
             (RBAC, "RoleBinding") => {
                 if let Some(binding) = typed::<RoleBinding>(object) {
                     self.bindings.push(KnownBinding {
-                        title: format!("RoleBinding '{namespace}/{name}'"),
+                        title: title(Some(&namespace), &name),
                         namespace: Some(namespace),
                         subjects: binding.subjects.unwrap_or_default(),
                         role_ref: binding.role_ref,
@@ -121,7 +127,7 @@ impl World {
             (RBAC, "ClusterRoleBinding") => {
                 if let Some(binding) = typed::<ClusterRoleBinding>(object) {
                     self.bindings.push(KnownBinding {
-                        title: format!("ClusterRoleBinding '{name}'"),
+                        title: title(None, &name),
                         namespace: None,
                         subjects: binding.subjects.unwrap_or_default(),
                         role_ref: binding.role_ref,
@@ -194,6 +200,17 @@ impl World {
             .collect()
     }
 
+    /// Takes a binding out of what is known; it comes back, to be known again.
+    pub fn set_aside(&mut self, namespace: Option<&str>, name: &str) -> Vec<KnownBinding> {
+        let title = title(namespace, name);
+        self.bindings.extract_if(.., |b| b.title == title).collect()
+    }
+
+    /// Knows these bindings too.
+    pub fn know(&mut self, bindings: Vec<KnownBinding>) {
+        self.bindings.extend(bindings);
+    }
+
     /// What the account holds in single namespaces, by RoleBindings of the input.
     pub fn held_in(&self, account: &Account) -> Vec<HeldIn> {
         let namespaces = self.bindings.iter().filter_map(|b| b.namespace.clone());
@@ -224,8 +241,24 @@ impl World {
     }
 }
 
+/// The label with its name that the API server puts on every Namespace (`pkg/apis/core/v1/defaults.go`, KEP-2161).
+pub const NAMED: &str = "kubernetes.io/metadata.name";
+
+/// The labels that every namespace of this name has.
+pub fn named(namespace: &str) -> Labels {
+    Labels::from([(NAMED.to_owned(), namespace.to_owned())])
+}
+
 /// The ClusterRole that holds the ceiling, as the chart names it.
 const CEILING: &str = "stint-grantable";
+
+/// Kind, place and name of a binding, as the judge tells it.
+fn title(namespace: Option<&str>, name: &str) -> String {
+    match namespace {
+        Some(namespace) => format!("RoleBinding '{namespace}/{name}'"),
+        None => format!("ClusterRoleBinding '{name}'"),
+    }
+}
 
 /// What the conditions of a policy look at.
 fn reads(policy: &AccessPolicy) -> Vec<Vec<String>> {
