@@ -18,6 +18,7 @@ pub fn write(
     match args.output {
         Form::Table | Form::Wide => {
             table(args, survey, now, out)?;
+            out.flush()?;
             eprintln!("{}", left(survey));
             Ok(())
         }
