@@ -4,6 +4,7 @@
 mod access;
 mod access_review;
 mod approval;
+mod audit_log;
 mod can;
 mod candidates;
 mod child;

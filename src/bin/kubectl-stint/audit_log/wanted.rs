@@ -19,6 +19,11 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// What to do when it is too much.
+    pub fn remedy(&self) -> &'static str {
+        "choose accounts with -n or --account, or a shorter time with --since"
+    }
+
     /// From flags: accounts as `NAMESPACE/NAME`, or `NAME` in the namespace.
     pub fn of(
         accounts: &[String],
