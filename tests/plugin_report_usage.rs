@@ -415,7 +415,7 @@ fn a_scanner_gets_a_note_for_each_live_rule_that_was_not_used_and_for_each_refus
         .unwrap();
     assert_eq!(
         now["message"]["text"],
-        "payments/migrator: not used from 2026-11-01T11:00:00Z to 2026-11-01T13:00:00Z, of which the log covers not up to now: patch deployments.apps named billing-api"
+        "payments/migrator: not used from 2026-11-01T11:00:00Z to 2026-11-01T13:00:00Z: patch deployments.apps named billing-api (of its life the log covers not up to now)"
     );
     let attempts: Vec<String> = of_rule("refused-attempt").iter().map(place).collect();
     assert_eq!(

@@ -157,6 +157,11 @@ impl Tally {
             .map(|(name, account)| (name.as_str(), account))
     }
 
+    /// The account of this name, if the log has any request of it.
+    pub fn account(&self, name: &str) -> Option<&Account> {
+        self.accounts.get(name)
+    }
+
     /// The words of the authorizer behind the index of a [`By`].
     pub fn reason(&self, index: u32) -> &str {
         self.reasons

@@ -80,7 +80,10 @@
 
   const state = {rows: data.rows, page: 0, sort: null, down: false};
 
+  const chosen = () => ["search", "show", "namespace", "risk", "account"].map(id => byId(id).value).join("\n");
+
   const filter = () => {
+    state.chosen = chosen();
     const words = byId("search").value.toLowerCase().split(/\s+/).filter(word => word);
     const view = VIEWS.find(([key]) => key === byId("show").value)[2];
     const namespace = byId("namespace").value, risk = byId("risk").value, account = byId("account").value.trim();
@@ -261,8 +264,9 @@
   const form = document.querySelector(".filters");
   form.addEventListener("submit", event => event.preventDefault());
   form.addEventListener("input", filter);
-  // Of a choice that a program makes, as with assistive technology, this alone may tell.
-  form.addEventListener("change", filter);
+  // Of a choice that a program makes, as with assistive technology, this alone may tell. It also comes when a field is left: rows that were made anew
+  // then would take the click that left it.
+  form.addEventListener("change", () => { if (chosen() !== state.chosen) filter(); });
   form.addEventListener("reset", () => { state.sort = null; setTimeout(filter); });
   byId("close").addEventListener("click", () => { byId("chosen").hidden = true; byId("search").focus(); });
   const turn = by => { state.page += by; render(PAGE); };

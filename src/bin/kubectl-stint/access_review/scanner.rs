@@ -81,7 +81,7 @@ fn object(kind: &str, namespace: &str, name: &str, findings: Vec<Finding>) -> Ju
 fn not_used(row: &Row, number: usize, unused: &str, span: &str) -> Finding {
     let account = row.get("account");
     let text = format!(
-        "{account}{}: not used {span}, of which the log covers {}: {unused}",
+        "{account}{}: not used {span}: {unused} (of its life the log covers {})",
         by(row),
         row.get("log_covers")
     );

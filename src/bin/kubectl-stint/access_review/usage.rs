@@ -240,7 +240,8 @@ impl Usage {
             return "nothing of it";
         };
         match (covered.from_the_beginning, covered.to_the_end, over) {
-            (true, true, _) => "all of it",
+            (true, true, true) => "all of it",
+            (true, true, false) => "all of it so far",
             (false, true, _) => "not its beginning",
             (true, false, true) => "not its end",
             (true, false, false) => "not up to now",

@@ -195,13 +195,11 @@ impl Compare<'_> {
 
 /// The accounts of the log that a row means: the one that it names, or those of its group.
 fn members<'a>(log: &'a Log, holder: &str) -> Vec<&'a tally::Account> {
-    let group = holder.strip_prefix(GROUP);
-    let is_one = |name: &str| match group {
-        None => name == holder,
-        Some(group) => groups(name).iter().any(|one| one == group),
+    let Some(group) = holder.strip_prefix(GROUP) else {
+        return log.tally.account(holder).into_iter().collect();
     };
     let accounts = log.tally.accounts();
-    let meant = accounts.filter(|(name, _)| is_one(name));
+    let meant = accounts.filter(|(name, _)| groups(name).iter().any(|one| one == group));
     meant.map(|(_, account)| account).collect()
 }
 
