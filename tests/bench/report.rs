@@ -103,6 +103,7 @@ fn once(args: &[&str], answers: &[Answer]) -> Duration {
         .args(["--kubeconfig", "kubeconfig"])
         .current_dir(&folder.0)
         .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     server.join().unwrap();
