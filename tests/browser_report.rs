@@ -5,6 +5,7 @@ mod support;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
+use support::audit::{log, refused, with};
 use support::browser::{Browser, ENTER};
 use support::plugin::*;
 use support::review::{self, Held};
@@ -226,6 +227,106 @@ fn what_somebody_wrote_is_text_in_a_browser() {
     let elements = browser.value("[document.scripts.length, document.images.length]");
     assert_eq!(elements, json!([2, 0]));
     assert_eq!(browser.complaints(), [""; 0]);
+}
+
+#[test]
+fn what_was_not_used_and_what_was_refused_are_shown_searched_and_sorted() {
+    let Some(browser) = Browser::start("browser_report") else {
+        return;
+    };
+    let at = |mut event: Value, time: &str| {
+        event["requestReceivedTimestamp"] = format!("2026-11-01T{time}.000000Z").into();
+        event
+    };
+    let hostile = "<img\"onerror='document.title=1'>";
+    let reason = "RBAC: allowed by RoleBinding \"stint-now/payments\" of Role \"r\" to ServiceAccount \"a/b\"";
+    let words = [("/annotations/authorization.k8s.io~1reason", json!(reason))];
+    let events = [
+        at(
+            with("get deployments.apps payments/billing-api", &words),
+            "12:40:00",
+        ),
+        at(refused("delete nodes node-1"), "12:30:00"),
+        at(refused("delete nodes node-1"), "12:35:00"),
+        at(refused(&format!("get pods payments/{hostile}")), "13:00:00"),
+    ];
+    let folder = Folder::new();
+    folder.file("audit.log", log(&events));
+    let args = ["-f", "report.html", "--audit-log", "audit.log"];
+    let output = review::some().report(&folder, &args);
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    let file = folder.0.join("report.html");
+    browser.go(&file);
+    let rows = review::html(&std::fs::read_to_string(&file).unwrap());
+    let about = browser.texts("section[aria-label='The audit log'] li");
+    assert!(
+        about[0].starts_with("4 events of 1 log, from 2026-11-01T12:30:00Z")
+            && about
+                .last()
+                .unwrap()
+                .contains("is not proven to be unneeded"),
+        "{about:?}"
+    );
+
+    // Every word of it is found.
+    browser.keys("#search", "node-1 DELETE");
+    assert_eq!(shown(&browser), 1);
+    assert_eq!(column(&browser, "name"), ["delete nodes node-1refused"]);
+    assert_eq!(column(&browser, "requests"), ["2"]);
+    assert_eq!(column(&browser, "last_request"), ["2026-11-01 12:35:00Z"]);
+    browser.click("button[type=reset]");
+    browser.value("new Promise(done => setTimeout(done, 0))");
+
+    browser.select("show", "attempts");
+    assert_eq!(shown(&browser), 2);
+    assert!(
+        column(&browser, "name")
+            .iter()
+            .any(|name| name.contains(hostile))
+    );
+    browser.select("show", "unused");
+    let unused = having(&rows, |row| {
+        !["", "nothing", "unknown"].contains(&row["unused"].as_str())
+    });
+    assert_eq!((shown(&browser), unused), (7, 7));
+    browser.select("show", "idle");
+    assert_eq!(shown(&browser), 6, "one of them was used in part");
+    browser.select("show", "live");
+    browser.click("th[data-key=requests] button");
+    browser.click("th[data-key=requests] button");
+    assert_eq!(column(&browser, "requests")[0], "1");
+    assert_eq!(
+        column(&browser, "unused")[0],
+        "patch deployments.apps named billing-apilog covers not its beginning, not up to now"
+    );
+
+    // An attempt is no right that the account holds, and all of it is told.
+    browser.click("button[type=reset]");
+    browser.value("new Promise(done => setTimeout(done, 0))");
+    browser.keys("#search", "node-1");
+    browser.click("#rows tbody tr:first-child button");
+    assert_eq!(
+        browser.texts("#chosen-head"),
+        ["payments/migrator: refused delete nodes"]
+    );
+    let told = browser.texts("#details dt");
+    for head in [
+        "Refused verb",
+        "Refused resource",
+        "Refused object",
+        "First request",
+    ] {
+        assert!(told.contains(&head.to_owned()), "{head}: {told:?}");
+    }
+    let nodes = browser.texts("#graph title");
+    assert!(
+        !nodes.iter().any(|node| node.contains("Forbidden")),
+        "{nodes:?}"
+    );
+    assert_eq!(browser.value("document.title"), "Access review");
+    assert_eq!(browser.complaints(), [""; 0]);
+    let picture = Path::new(env!("CARGO_TARGET_TMPDIR")).join("report-usage.png");
+    browser.picture(&picture);
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 mod support;
 
-use k8s_openapi::api::core::v1::Namespace;
-use kube::Api;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret};
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, Client};
 use serde_json::{Value, json};
 use std::path::Path;
 use support::cluster::{Cluster, User, eventually};
@@ -351,4 +352,179 @@ async fn a_cluster_without_grants_and_one_without_stint_have_standing_rights() {
     assert_eq!(totals["standing"], totals["standingOfKubernetes"]);
     let ended = stint(&cluster, User::Admin, &["report"]).await;
     assert!(ended.out.contains("## Grants\n\nNone.\n"), "{}", ended.out);
+}
+
+/// The account may do more by a binding of its own than it does.
+async fn more_than_needed(team: &Team) {
+    let admin = team.stint.cluster().admin();
+    let rules = json!([
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list"]},
+        {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get"]}
+    ]);
+    let role = json!({"metadata": {"name": "reader"}, "rules": rules});
+    create(&admin, RBAC, "Role", &team.namespace, role).await;
+    let binding = json!({"metadata": {"name": "reader"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader"},
+        "subjects": [{"kind": "ServiceAccount", "name": "migrator"}]});
+    create(&admin, RBAC, "RoleBinding", &team.namespace, binding).await;
+}
+
+/// How often the account reads the ConfigMap without being refused.
+async fn reads(client: &Client, namespace: &str, times: usize) {
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    for _ in 0..times {
+        let answer = api.get_opt("settings").await;
+        assert!(answer.is_ok(), "{answer:?}");
+    }
+}
+
+async fn is_refused<T: std::fmt::Debug>(answer: kube::Result<T>) {
+    let refused = matches!(&answer, Err(kube::Error::Api(status)) if status.code == 403);
+    assert!(refused, "{answer:?}");
+}
+
+#[tokio::test]
+async fn the_log_of_the_api_server_tells_what_of_a_grant_was_used() {
+    let cluster: &'static Cluster = Box::leak(Box::new(Cluster::audited().await.unwrap()));
+    let operator = Stint::install(cluster, Path::new(env!("CARGO_BIN_EXE_stint")), false)
+        .await
+        .unwrap();
+    let operator: &'static Stint = Box::leak(Box::new(operator));
+    operator.start().await;
+    let team = Team::new(operator).await;
+    let ns = team.namespace.clone();
+    more_than_needed(&team).await;
+    let client = team.workload().await;
+
+    // Nothing gives it yet, and it tries.
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &ns);
+    is_refused(maps.get("settings").await).await;
+    let nodes: Api<Node> = Api::all(client.clone());
+    for _ in 0..2 {
+        is_refused(nodes.delete("node-1", &DeleteParams::default()).await).await;
+    }
+    let two = json!({"duration": "30m", "rules": [
+        {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["settings"], "verbs": ["get"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["limits"], "verbs": ["get"]}
+    ]});
+    team.granted(&team.request_with("over", two.clone())).await;
+    eventually("the first grant holds", async || {
+        team.may_get(&client, "settings").await.then_some(())
+    })
+    .await;
+    reads(&client, &ns, 3).await;
+    let revoked = stint(cluster, User::Alice, &["revoke", "over", "-n", &ns]).await;
+    assert_eq!(revoked.status, 0, "{}", revoked.err);
+    eventually("it is gone", async || {
+        (!team.may_get(&client, "settings").await).then_some(())
+    })
+    .await;
+    team.granted(&team.request_with("live", two)).await;
+    eventually("the second holds", async || {
+        team.may_get(&client, "settings").await.then_some(())
+    })
+    .await;
+    reads(&client, &ns, 2).await;
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), &ns);
+    secrets.list(&ListParams::default()).await.unwrap();
+
+    let file = cluster.dir().join("audit.log");
+    let log = file.to_str().unwrap();
+    // The log may lag behind the answers.
+    let report = eventually("the log has it all", async || {
+        let report = report(&team, &["--audit-log", log]).await;
+        (named(&report["standing"], "reader")["usage"]["requests"] == 1).then_some(report)
+    })
+    .await;
+    let usage = |list: &str, name: &str| named(&report[list], name)["usage"].clone();
+    for (name, times) in [("over", 3), ("live", 2)] {
+        let usage = usage("grants", name);
+        assert_eq!(
+            usage["used"],
+            json!([{"verb": "get", "on": "configmaps", "requests": times}]),
+            "each grant has its own"
+        );
+        assert_eq!(
+            usage["rules"],
+            json!([
+                {"rule": "get configmaps named settings", "requests": times, "unused": []},
+                {"rule": "get configmaps named limits", "requests": 0, "unused": ["get configmaps named limits"]}
+            ])
+        );
+        assert_eq!(usage["covered"]["fromTheBeginning"], true, "{usage}");
+    }
+    assert_eq!(usage("grants", "over")["covered"]["toTheEnd"], true);
+    assert_eq!(
+        usage("standing", "reader")["rules"],
+        json!([
+            {"rule": "get, list secrets", "requests": 1, "unused": ["get secrets"]},
+            {"rule": "get deployments.apps", "requests": 0, "unused": ["get deployments.apps"]}
+        ])
+    );
+    let refused = &report["auditLog"]["refused"];
+    let attempt = |verb: &str| {
+        let all = refused.as_array().unwrap().iter();
+        let mut of_it = all.filter(|one| one["account"] == format!("{ns}/migrator"));
+        let one = of_it.find(|one| one["verb"] == verb).unwrap().clone();
+        ["resource", "namespace", "name", "requests"].map(|field| one[field].clone())
+    };
+    assert_eq!(
+        attempt("delete"),
+        [json!("nodes"), Value::Null, json!("node-1"), json!(2)]
+    );
+    assert_eq!(
+        attempt("get"),
+        [json!("configmaps"), json!(ns), json!("settings"), json!(1)]
+    );
+
+    // The whole cluster, in every form, with the same numbers.
+    let whole = async |form: &str| {
+        let args = ["report", "--audit-log", log, "-o", form];
+        let ended = stint(cluster, User::Admin, &args).await;
+        // Requests for the whole cluster are not installed here.
+        assert!(ended.err.contains("Read "), "{}", ended.err);
+        ended.out
+    };
+    let told: Value = serde_json::from_str(&whole("json").await).unwrap();
+    assert!(told["auditLog"]["ofKubernetes"].as_u64().unwrap() > 0);
+    let operator =
+        told["standing"].as_array().unwrap().iter().find(|one| {
+            one["account"] == "stint-system/stint" && one["kind"] == "ClusterRoleBinding"
+        });
+    let operator = &operator.unwrap()["usage"];
+    assert!(operator["requests"].as_u64().unwrap() > 0, "{operator}");
+    let unused = |row: &std::collections::BTreeMap<String, String>| {
+        (row["name"] == "live").then(|| (row["unused"].clone(), row["requests"].clone()))
+    };
+    let expected = Some(("get configmaps named limits".to_owned(), "2".to_owned()));
+    let table = review::csv(&whole("csv").await);
+    assert_eq!(table.iter().find_map(unused), expected);
+    let page = review::html(&whole("html").await);
+    assert_eq!(page.iter().find_map(unused), expected);
+    let text = whole("markdown").await;
+    let rows = review::markdown(&text, "## What was used, by the audit log");
+    let of_live = rows.iter().find(|row| row["Name"].ends_with("/live"));
+    assert_eq!(of_live.unwrap()["Not used"], "get configmaps named limits");
+    let rows = review::markdown(&text, "## What accounts were refused");
+    assert!(rows.iter().any(|row| row["Object"] == "node-1"));
+    let scan: Value = serde_json::from_str(&whole("sarif").await).unwrap();
+    let results = scan["runs"][0]["results"].as_array().unwrap().iter();
+    let of_live = results.filter(|result| {
+        let place = &result["locations"][0]["logicalLocations"][0]["fullyQualifiedName"];
+        result["ruleId"] == "unused-rule" && *place == format!("WorkloadAccess/{ns}/live")
+    });
+    assert_eq!(of_live.count(), 1, "one rule of two");
+    // For the page of documentation.
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("report-usage.md");
+    let args = [
+        "report",
+        "-n",
+        &ns,
+        "--audit-log",
+        log,
+        "-f",
+        file.to_str().unwrap(),
+    ];
+    let ended = stint(cluster, User::Admin, &args).await;
+    assert_eq!(ended.status, 0, "{}", ended.err);
 }

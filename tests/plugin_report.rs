@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::os::unix::fs::FileTypeExt;
 use std::process::Command;
+use support::audit::{event, log, refused};
 use support::plugin::*;
 use support::review::{self, Held, active, approval, between, csv, expired, html, markdown, some};
 
@@ -845,12 +846,27 @@ fn the_page_of_documentation_describes_every_field_and_its_picture_is_small() {
         json!({"kind": "Status", "status": "Failure", "code": 403, "message": "no"}),
         "",
     );
-    let args = ["--baseline", "earlier.json", "-o", "json"];
+    let events = [
+        event("get deployments.apps payments/billing-api"),
+        refused("get pods payments/p"),
+    ];
+    folder.file("audit.log", log(&events));
+    let args = [
+        "--baseline",
+        "earlier.json",
+        "--audit-log",
+        "audit.log",
+        "-o",
+        "json",
+    ];
     let report = read(&stdout(&review::report(&folder, answers, &args)));
     let mut found = BTreeSet::new();
     fields(&report, &mut found);
     assert!(
-        found.len() > 50 && found.contains("why") && found.contains("was"),
+        found.len() > 80
+            && ["why", "was", "covered", "manyNames"]
+                .iter()
+                .all(|f| found.contains(*f)),
         "{found:?}"
     );
     let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");

@@ -7,6 +7,7 @@
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::rbac::v1::Subject;
+use std::collections::HashSet;
 
 /// A line each: kind, name (`namespace/name` where there is one), then the subjects of a binding, as kind and name.
 const LIST: &str = include_str!("defaults.txt");
@@ -61,6 +62,51 @@ fn subject(words: &[&str]) -> Option<Subject> {
     })
 }
 
+/// The same for many questions: Kubernetes' own accounts, and its own bindings by name.
+#[derive(Debug)]
+pub struct Own {
+    accounts: HashSet<&'static str>,
+    bindings: HashSet<&'static str>,
+}
+
+impl Own {
+    /// All of the list.
+    pub fn list() -> Self {
+        let bindings = LIST.lines().filter_map(|line| {
+            let (kind, rest) = line.split_once(' ')?;
+            kind.ends_with("Binding").then_some(rest)
+        });
+        let mut own = Self {
+            accounts: HashSet::new(),
+            bindings: HashSet::new(),
+        };
+        for line in bindings {
+            let mut words = line.split(' ');
+            own.bindings.extend(words.next());
+            let subjects: Vec<&str> = words.collect();
+            let accounts = subjects.chunks(2).filter(|s| s[0] == "ServiceAccount");
+            own.accounts.extend(accounts.filter_map(|s| s.get(1)));
+        }
+        own
+    }
+
+    /// Whether Kubernetes binds this account itself.
+    pub fn is_account(&self, namespace: &str, name: &str) -> bool {
+        self.accounts
+            .contains(format!("{namespace}/{name}").as_str())
+    }
+
+    /// Whether Kubernetes makes a binding of this name there; none is the whole cluster.
+    pub fn is_binding(&self, namespace: Option<&str>, name: &str) -> bool {
+        match namespace {
+            Some(namespace) => self
+                .bindings
+                .contains(format!("{namespace}/{name}").as_str()),
+            None => self.bindings.contains(name),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,5 +141,16 @@ mod tests {
             (account.kind.as_str(), account.name.as_str()),
             ("ServiceAccount", "job-controller")
         );
+    }
+    #[test]
+    fn the_list_answers_for_accounts_and_bindings() {
+        let own = Own::list();
+        assert!(own.is_account("kube-system", "job-controller"));
+        assert!(!own.is_account("kube-system", "tiller"));
+        assert!(!own.is_account("payments", "job-controller"));
+        assert!(own.is_binding(None, "system:controller:job-controller"));
+        assert!(own.is_binding(Some("kube-system"), "system::leader-locking-kube-scheduler"));
+        assert!(!own.is_binding(Some("payments"), "system::leader-locking-kube-scheduler"));
+        assert!(!own.is_binding(None, "edit"), "a role is no binding");
     }
 }

@@ -327,20 +327,27 @@ pub fn html(text: &str) -> Vec<BTreeMap<String, String>> {
         "</script>",
     );
     let data: Value = serde_json::from_str(data).unwrap();
-    let at = data["at"].as_i64().unwrap();
     let columns = data["columns"].as_array().unwrap();
     let rows = data["rows"].as_array().unwrap().iter();
     rows.map(|row| {
         let row = row.as_array().unwrap();
-        assert_eq!(row.len(), columns.len());
-        let cells = columns.iter().zip(row).map(|(column, cell)| {
-            let text = match (cell.as_i64(), column["time"].as_bool().unwrap()) {
-                (Some(n), true) => jiff::Timestamp::from_second(at + n).unwrap().to_string(),
+        assert!(row.len() <= columns.len());
+        let mut before = data["at"].as_i64().unwrap();
+        let cells = columns.iter().enumerate().map(|(number, column)| {
+            let cell = row.get(number);
+            let text = match (
+                cell.and_then(Value::as_i64),
+                column["time"].as_bool().unwrap(),
+            ) {
+                (Some(n), true) => {
+                    before += n;
+                    jiff::Timestamp::from_second(before).unwrap().to_string()
+                }
                 (Some(n), false) => data["strings"][usize::try_from(n).unwrap()]
                     .as_str()
                     .unwrap()
                     .to_owned(),
-                (None, _) => cell.as_str().unwrap().to_owned(),
+                (None, _) => cell.map_or("", |cell| cell.as_str().unwrap()).to_owned(),
             };
             (column["key"].as_str().unwrap().to_owned(), text)
         });

@@ -5,6 +5,7 @@ mod access;
 mod access_review;
 mod adopt;
 mod approval;
+mod audit_log;
 mod bindings;
 mod can;
 mod candidates;

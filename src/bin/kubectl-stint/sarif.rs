@@ -12,6 +12,29 @@ const SCHEMA: &str =
 /// The rule of findings that have no code: what could not be judged, and remarks.
 const REMARK: &str = "remark";
 
+/// The rule of a right that the audit log does not show in use.
+pub const UNUSED_RULE: &str = "unused-rule";
+/// The rule of something that an account tried and the authorizer refused.
+pub const REFUSED_ATTEMPT: &str = "refused-attempt";
+
+/// What rules mean that no refusal has as a code, and so no page: title and help.
+fn about(id: &str) -> (&'static str, &'static str) {
+    match id {
+        UNUSED_RULE => (
+            "Not used in the time of the audit log",
+            "The account has this right and did not use it while the audit log was written. That does not prove that it is unneeded: look at how long the log is, and at what happens seldom, before you take the right away.",
+        ),
+        REFUSED_ATTEMPT => (
+            "Tried and refused",
+            "The account asked for something that no binding allows, and was refused. Either it lacks a right that its work needs, or it is used for something else than its work.",
+        ),
+        _ => (
+            "Not judged, or worth knowing",
+            "Something that decides is not in the input, or worth knowing.",
+        ),
+    }
+}
+
 /// The whole log: one run, its rules, one result per finding.
 pub fn log(report: &Report) -> Value {
     let findings = report
@@ -67,10 +90,10 @@ fn notification(level: &str, text: &str) -> Value {
 
 fn rule(id: &str) -> Value {
     let Some(entry) = pages::entry(id) else {
-        let text = "Something that decides is not in the input, or worth knowing.";
+        let (title, text) = about(id);
         return json!({
             "id": id,
-            "shortDescription": {"text": "Not judged, or worth knowing"},
+            "shortDescription": {"text": title},
             "help": {"text": text, "markdown": text},
         });
     };

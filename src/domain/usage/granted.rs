@@ -5,10 +5,12 @@
 
 use crate::domain::rules::{ALL, Rule, allows, atoms};
 use crate::domain::usage::tally::{Account, Key, Tally};
-use std::collections::BTreeMap;
+use crate::domain::usage::uses::By;
+use jiff::Timestamp;
+use std::collections::{BTreeMap, HashMap};
 
 /// A binding by the namespace that it is in, none for a ClusterRoleBinding, and its name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BindingKey {
     /// The namespace of a RoleBinding.
     pub namespace: Option<String>,
@@ -41,59 +43,88 @@ pub struct Line {
     pub rule: Rule,
     /// What was used of it, as verb and resource or path, with the number of requests.
     pub used: BTreeMap<(String, String), u64>,
-    /// The part that was not used, taken apart as little as possible. `*` stays what it is.
+    /// The part that was not used, taken apart as little as possible. `*` stays what it is, and so do the names of objects: that one of
+    /// them was used is enough.
     pub unused: Vec<Rule>,
 }
 
-/// What of the rules of a binding the account used through it.
-pub fn of_binding(tally: &Tally, account: &Account, key: &BindingKey, rules: &[Rule]) -> Vec<Line> {
-    let used = through(tally, account, key);
-    rules.iter().map(|rule| line(rule, &used)).collect()
+/// What accounts used, by the binding that allowed it; what another authorizer allowed under none.
+#[derive(Debug, Default)]
+pub struct Used<'a> {
+    by: HashMap<Option<BindingKey>, Vec<Through<'a>>>,
 }
 
-/// Requests that the binding allowed.
-pub fn requests(tally: &Tally, account: &Account, key: &BindingKey) -> u64 {
-    through(tally, account, key)
-        .iter()
-        .map(|one| one.requests)
-        .sum()
-}
-
-/// Every binding that allowed anything, by the authorizer's words; what another authorizer allowed under none.
-pub fn bindings(tally: &Tally, account: &Account) -> BTreeMap<Option<BindingKey>, u64> {
-    let mut all = BTreeMap::new();
-    for (_, entry) in account.used() {
-        for (reason, requests) in entry.uses().flat_map(|(_, uses)| &uses.by) {
-            *all.entry(binding(tally.reason(*reason))).or_default() += requests;
-        }
-    }
-    all
-}
-
+/// The uses of one right that one binding allowed.
+#[derive(Clone, Copy, Debug)]
 struct Through<'a> {
     key: Key<'a>,
     name: Option<&'a str>,
-    requests: u64,
+    by: By,
 }
 
-fn through<'a>(tally: &Tally, account: &'a Account, wanted: &BindingKey) -> Vec<Through<'a>> {
-    let mut out = Vec::new();
-    for (key, entry) in account.used() {
-        for (name, uses) in entry.uses() {
-            let by_it =
-                |(reason, _): &&(u32, u64)| binding(tally.reason(*reason)).as_ref() == Some(wanted);
-            let mut by = uses.by.iter().filter(by_it).peekable();
-            if by.peek().is_some() {
-                let requests = by.map(|(_, requests)| requests).sum();
-                out.push(Through {
-                    key,
-                    name,
-                    requests,
-                });
+impl<'a> Used<'a> {
+    /// What these accounts used together.
+    pub fn of(tally: &'a Tally, accounts: impl IntoIterator<Item = &'a Account>) -> Self {
+        let mut used = Self::default();
+        // Each reason is read once.
+        let mut bindings: HashMap<u32, Option<BindingKey>> = HashMap::new();
+        let entries = accounts.into_iter().flat_map(Account::used);
+        for (key, entry) in entries {
+            for (name, uses) in entry.uses() {
+                for by in &uses.by {
+                    let words = || binding(tally.reason(by.reason));
+                    let binding = bindings.entry(by.reason).or_insert_with(words);
+                    let by = *by;
+                    let through = used.by.entry(binding.clone()).or_default();
+                    through.push(Through { key, name, by });
+                }
             }
         }
+        used
     }
-    out
+
+    /// Every binding that allowed anything, with the number of requests.
+    pub fn bindings(&self) -> BTreeMap<Option<BindingKey>, u64> {
+        let all = self.by.iter();
+        all.map(|(key, uses)| (key.clone(), sum(uses))).collect()
+    }
+
+    /// Requests that the binding allowed.
+    pub fn requests(&self, key: &BindingKey) -> u64 {
+        sum(self.through(key))
+    }
+
+    /// When the first and the last of them arrived.
+    pub fn times(&self, key: &BindingKey) -> (Option<Timestamp>, Option<Timestamp>) {
+        let uses = self.through(key);
+        let first = uses.iter().filter_map(|one| one.by.first).min();
+        (first, uses.iter().filter_map(|one| one.by.last).max())
+    }
+
+    /// What the binding allowed, as verb and resource or path, with the number of requests.
+    pub fn rights(&self, key: &BindingKey) -> BTreeMap<(String, String), u64> {
+        let mut rights = BTreeMap::new();
+        for one in self.through(key) {
+            let right = (one.key.verb.to_owned(), target(&one.key));
+            *rights.entry(right).or_default() += one.by.requests;
+        }
+        rights
+    }
+
+    /// What of the rules of the binding was used through it.
+    pub fn lines(&self, key: &BindingKey, rules: &[Rule]) -> Vec<Line> {
+        let used = self.through(key);
+        rules.iter().map(|rule| line(rule, used)).collect()
+    }
+
+    fn through(&self, key: &BindingKey) -> &[Through<'a>] {
+        let found = self.by.get(&Some(key.clone()));
+        found.map_or(&[], Vec::as_slice)
+    }
+}
+
+fn sum(uses: &[Through<'_>]) -> u64 {
+    uses.iter().map(|one| one.by.requests).sum()
 }
 
 fn line(rule: &Rule, used: &[Through<'_>]) -> Line {
@@ -103,7 +134,7 @@ fn line(rule: &Rule, used: &[Through<'_>]) -> Line {
         let target = target(&one.key);
         *told
             .entry((one.key.verb.to_owned(), target.clone()))
-            .or_default() += one.requests;
+            .or_default() += one.by.requests;
         touched.push((one.key.verb, target));
     }
     let touches = |verb: &str, target: &str| {
@@ -161,6 +192,7 @@ fn unused(rule: &Rule, touches: &dyn Fn(&str, &str) -> bool) -> Vec<Rule> {
             let verbs = left(resource(group, name));
             let same = by_verbs.entry(verbs.clone()).or_insert_with(|| Rule {
                 verbs,
+                resource_names: rule.resource_names.clone(),
                 ..Rule::default()
             });
             push(&mut same.api_groups, group);

@@ -4,7 +4,8 @@
 use crate::domain::catalogue::{self, Scope};
 use crate::domain::plain::scope_of;
 use crate::domain::rules::{self, Rule, allows};
-use crate::domain::usage::tally::{Account, Entry, Key, MAX_NAMES};
+use crate::domain::usage::tally::{Account, Key};
+use crate::domain::usage::uses::{Entry, MAX_NAMES};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Longest lists of a rule of a request.

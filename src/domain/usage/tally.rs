@@ -4,15 +4,16 @@
 
 use crate::domain::rules::Request;
 use crate::domain::usage::request::{Asked, Decision, Seen};
+use crate::domain::usage::uses::{Entry, earlier};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, HashMap};
 
-/// Names that are kept for one right; with more, it counts as one on every object. A rule of a request holds no more.
-pub const MAX_NAMES: usize = 64;
 /// Different rights and names that are kept in all.
 pub const MAX_KEPT: isize = 200_000;
 /// Different refused rights and names that are kept for one account.
 const MAX_REFUSED: isize = 1_000;
+/// The same for all accounts together: whoever is refused chooses what is asked for.
+const MAX_REFUSED_IN_ALL: isize = 20_000;
 
 /// The sum.
 #[derive(Debug, Default)]
@@ -20,6 +21,7 @@ pub struct Tally {
     accounts: BTreeMap<String, Account>,
     reasons: Reasons,
     kept: isize,
+    refused_kept: isize,
     full: bool,
 }
 
@@ -34,35 +36,11 @@ pub struct Account {
     pub first: Option<Timestamp>,
     /// When the last did.
     pub last: Option<Timestamp>,
-    /// Whether more was refused than is kept.
-    pub more_refused: bool,
+    /// Refused requests for more different rights and names than are kept.
+    pub not_kept: u64,
     used: HashMap<Box<str>, Entry>,
     denied: HashMap<Box<str>, Entry>,
     denied_kept: isize,
-}
-
-/// The uses of one right in one place.
-#[derive(Debug, Default)]
-pub struct Entry {
-    /// On single objects, by name.
-    pub names: BTreeMap<Box<str>, Uses>,
-    /// Without a name, or on more names than are kept.
-    pub unnamed: Uses,
-    /// Whether a request came without a name.
-    pub nameless: bool,
-    /// Whether there were more names than are kept.
-    pub many: bool,
-}
-
-/// How often, when last, and by what.
-#[derive(Clone, Debug, Default)]
-pub struct Uses {
-    /// Requests that are over.
-    pub requests: u64,
-    /// When the last one arrived.
-    pub last: Option<Timestamp>,
-    /// Requests by the index of the reason.
-    pub by: Vec<(u32, u64)>,
 }
 
 /// A right in a place, as [`Account::used`] tells it.
@@ -160,7 +138,12 @@ impl Tally {
                 self.kept += isize::from(new);
                 account.allowed(seen, reason, at)
             }
-            Decision::Refused => account.refused(seen, at),
+            Decision::Refused => {
+                let room = self.refused_kept < MAX_REFUSED_IN_ALL;
+                let kept = account.refused(seen, room, at);
+                self.refused_kept += kept;
+                kept
+            }
         };
         self.kept += kept;
         self.full = self.kept > MAX_KEPT;
@@ -174,7 +157,12 @@ impl Tally {
             .map(|(name, account)| (name.as_str(), account))
     }
 
-    /// The words of the authorizer behind an index of `Uses::by`.
+    /// The account of this name, if the log has any request of it.
+    pub fn account(&self, name: &str) -> Option<&Account> {
+        self.accounts.get(name)
+    }
+
+    /// The words of the authorizer behind the index of a [`By`].
     pub fn reason(&self, index: u32) -> &str {
         self.reasons
             .all
@@ -186,8 +174,8 @@ impl Tally {
 impl Account {
     fn arrived(&mut self, at: Option<Timestamp>) {
         let Some(at) = at else { return };
-        self.first = Some(self.first.map_or(at, |first| first.min(at)));
-        self.last = Some(self.last.map_or(at, |last| last.max(at)));
+        self.first = earlier(self.first, Some(at));
+        self.last = self.last.max(Some(at));
     }
 
     fn allowed(&mut self, seen: &Seen<'_>, reason: u32, at: Option<Timestamp>) -> isize {
@@ -200,13 +188,14 @@ impl Account {
         kept
     }
 
-    fn refused(&mut self, seen: &Seen<'_>, at: Option<Timestamp>) -> isize {
+    fn refused(&mut self, seen: &Seen<'_>, room: bool, at: Option<Timestamp>) -> isize {
         if !seen.over {
             return 0;
         }
         self.refused += 1;
-        if self.denied_kept >= MAX_REFUSED {
-            self.more_refused = true;
+        let room = room && self.denied_kept < MAX_REFUSED;
+        if !room && !is_kept(&self.denied, seen) {
+            self.not_kept += 1;
             return 0;
         }
         let kept = add(&mut self.denied, seen, "", None, 1, at);
@@ -232,6 +221,13 @@ fn sorted(entries: &HashMap<Box<str>, Entry>) -> Vec<(Key<'_>, &Entry)> {
         .collect();
     all.sort_unstable_by_key(|(key, _)| *key);
     all
+}
+
+/// Whether the right is known with the name, so that one more request for it takes no room.
+fn is_kept(entries: &HashMap<Box<str>, Entry>, seen: &Seen<'_>) -> bool {
+    let (key, name) = key(seen, "");
+    let known = entries.get(key.as_str());
+    known.is_some_and(|entry| name.is_empty() || entry.many || entry.names.contains_key(name))
 }
 
 /// Adds a use, of another verb than that of the request if one is named. Returns how much more is kept, or less.
@@ -284,86 +280,6 @@ fn key<'a>(seen: &'a Seen<'_>, also: &str) -> (String, &'a str) {
         }
     };
     (key, name)
-}
-
-impl Entry {
-    fn add(&mut self, name: &str, reason: Option<u32>, times: u64, at: Option<Timestamp>) -> isize {
-        if name.is_empty() {
-            self.nameless = true;
-        }
-        if name.is_empty() || self.many {
-            self.unnamed.add(reason, times, at);
-            return 0;
-        }
-        if let Some(uses) = self.names.get_mut(name) {
-            uses.add(reason, times, at);
-            return 0;
-        }
-        if self.names.len() < MAX_NAMES {
-            self.names
-                .entry(name.into())
-                .or_default()
-                .add(reason, times, at);
-            return 1;
-        }
-        self.many = true;
-        for uses in std::mem::take(&mut self.names).into_values() {
-            self.unnamed.merge(uses);
-        }
-        self.unnamed.add(reason, times, at);
-        -(MAX_NAMES as isize)
-    }
-
-    /// Requests in all.
-    pub fn requests(&self) -> u64 {
-        self.unnamed.requests + self.names.values().map(|uses| uses.requests).sum::<u64>()
-    }
-
-    /// When the last one arrived.
-    pub fn last(&self) -> Option<Timestamp> {
-        let named = self.names.values().filter_map(|uses| uses.last);
-        named.chain(self.unnamed.last).max()
-    }
-
-    /// All uses; those without a name, or on too many, have none.
-    pub fn uses(&self) -> impl Iterator<Item = (Option<&str>, &Uses)> {
-        let named = self
-            .names
-            .iter()
-            .map(|(name, uses)| (Some(name.as_ref()), uses));
-        let unnamed = (self.nameless || self.many).then_some((None, &self.unnamed));
-        named.chain(unnamed)
-    }
-}
-
-impl Uses {
-    fn add(&mut self, reason: Option<u32>, times: u64, at: Option<Timestamp>) {
-        self.requests += times;
-        self.last = self.last.max(at);
-        if let Some(reason) = reason {
-            self.by(reason, times);
-        }
-    }
-
-    fn by(&mut self, reason: u32, times: u64) {
-        match self.by.iter_mut().find(|(known, _)| *known == reason) {
-            Some((_, sum)) => *sum += times,
-            None => {
-                // Nearly always there is one.
-                self.by.reserve_exact(1);
-                self.by.push((reason, times));
-            }
-        }
-    }
-
-    fn merge(&mut self, other: Self) {
-        self.requests += other.requests;
-        self.last = self.last.max(other.last);
-        other
-            .by
-            .into_iter()
-            .for_each(|(reason, times)| self.by(reason, times));
-    }
 }
 
 #[cfg(test)]
@@ -473,12 +389,8 @@ mod tests {
         }
         let (_, account) = tally.accounts().next().unwrap();
         assert_eq!(
-            (
-                account.refused,
-                account.denied().len(),
-                account.more_refused
-            ),
-            (5000, 1000, true)
+            (account.refused, account.denied().len(), account.not_kept),
+            (5000, 1000, 4000)
         );
         let accounts: Vec<String> = (0..MAX_KEPT).map(|i| format!("a-{i}")).collect();
         let taken = accounts

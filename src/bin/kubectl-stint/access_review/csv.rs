@@ -1,7 +1,7 @@
 //! The table as comma-separated values (RFC 4180), safe to open in a spreadsheet.
 
 use super::model::Report;
-use super::table::{COLUMNS, rows};
+use super::table::{columns, rows};
 use std::io::{self, Write};
 
 /// Which report of which cluster a row is from: rows leave their file.
@@ -9,7 +9,7 @@ const OF_THE_REPORT: [&str; 4] = ["uid", "cluster_id", "report_at", "report_sha2
 
 /// Writes all of it.
 pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    let heads = COLUMNS.iter().map(|column| column.key);
+    let heads = columns(report).iter().map(|column| column.key);
     line(heads.chain(OF_THE_REPORT), out)?;
     let cluster = report.cluster_id.as_deref().unwrap_or_default();
     for row in rows(report) {

@@ -4,7 +4,8 @@
 //! page (CSP level 3) lets that script and that style run, by their hashes, and nothing else.
 
 use super::model::{Report, Totals, Trend};
-use super::table::{COLUMNS, Row, rows};
+use super::table::{Column, Row, columns, rows};
+use super::usage::CAVEAT;
 use crate::show;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -30,6 +31,7 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         ("missing", missing(report)),
         ("numbers", numbers(&report.totals, report.trend.as_ref())),
         ("trend", trend(report.trend.as_ref())),
+        ("usage", usage(report)),
         ("footer", footer(report)),
         ("data", data),
     ];
@@ -175,6 +177,20 @@ fn trend(trend: Option<&Trend>) -> String {
     )
 }
 
+/// What the audit log is, and what it says in numbers.
+fn usage(report: &Report) -> String {
+    let Some(log) = &report.audit_log else {
+        return String::new();
+    };
+    let items = log.told(report).into_iter().chain([CAVEAT.to_owned()]);
+    let items: String = items
+        .map(|line| format!("<li>{}</li>", escaped(&line)))
+        .collect();
+    format!(
+        "<section aria-label=\"The audit log\"><h2>What was used, by the audit log</h2><ul>{items}</ul></section>"
+    )
+}
+
 fn footer(report: &Report) -> String {
     let cluster = report.cluster_id.as_deref().unwrap_or("unknown");
     format!(
@@ -187,32 +203,27 @@ fn footer(report: &Report) -> String {
 
 /// The table as JSON inside a script element, where `<` could end the element.
 ///
-/// Texts that occur more than once are written once: a cell is the text or its number. Instants are seconds from that of the
-/// report. So 10,000 rows stay below 2 MB.
+/// Texts that occur more than once are written once: a cell is the text or its number. Instants are seconds from the one before in
+/// the row, the first from that of the report, and empty cells at the end of a row are left out. So 10,000 rows stay below 2 MB.
 fn data(report: &Report) -> io::Result<String> {
-    let rows = rows(report);
-    let strings = repeated(&rows);
+    let (rows, columns) = (rows(report), columns(report));
+    let strings = repeated(&rows, columns);
     let known = strings.iter().enumerate();
     let known: HashMap<&str, usize> = known.map(|(number, text)| (*text, number)).collect();
     let at: Option<Timestamp> = report.at.parse().ok();
     let at = at.map_or(0, Timestamp::as_second);
-    let cell = |number: usize, text: &str| -> Value {
-        let instant: Option<Timestamp> = match COLUMNS[number].time {
-            true => text.parse().ok(),
-            false => None,
-        };
-        match (COLUMNS[number].time, instant, known.get(text)) {
-            (true, Some(instant), _) => json!(instant.as_second() - at),
-            // What is no instant is shown as it is.
-            (true, None, _) | (false, _, None) => json!(text),
-            (false, _, Some(known)) => json!(known),
-        }
-    };
     let of_row = |row: &Row| -> Vec<Value> {
-        let cells = row.cells.iter().enumerate();
-        cells.map(|(number, text)| cell(number, text)).collect()
+        let filled = row.cells.iter().rposition(|cell| !cell.is_empty());
+        let mut before = at;
+        let cells = row.cells.iter().zip(columns);
+        let cells = cells.take(filled.map_or(0, |last| last + 1));
+        let values = cells.map(|(text, column)| match column.time {
+            true => time(text, &mut before),
+            false => known.get(text.as_str()).map_or(json!(text), |n| json!(n)),
+        });
+        values.collect()
     };
-    let columns = COLUMNS
+    let columns = columns
         .iter()
         .map(|column| json!({"key": column.key, "head": column.head, "time": column.time}));
     let columns: Vec<Value> = columns.collect();
@@ -225,11 +236,21 @@ fn data(report: &Report) -> io::Result<String> {
         .replace('&', "\\u0026"))
 }
 
+/// Seconds from the instant before, or what is no instant as it is.
+fn time(text: &str, before: &mut i64) -> Value {
+    let Ok(instant) = text.parse::<Timestamp>() else {
+        return json!(text);
+    };
+    let seconds = instant.as_second() - *before;
+    *before = instant.as_second();
+    json!(seconds)
+}
+
 /// Texts that occur more than once, the most frequent first: they get the shortest numbers.
-fn repeated(rows: &[Row]) -> Vec<&str> {
+fn repeated<'a>(rows: &'a [Row], columns: &[Column]) -> Vec<&'a str> {
     let mut counted: HashMap<&str, usize> = HashMap::new();
     for row in rows {
-        for (cell, column) in row.cells.iter().zip(&COLUMNS) {
+        for (cell, column) in row.cells.iter().zip(columns) {
             if !column.time {
                 *counted.entry(cell).or_default() += 1;
             }

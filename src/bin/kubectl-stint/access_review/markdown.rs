@@ -1,7 +1,8 @@
 //! The report for a pull request.
 
 use super::model::{Report, Totals, Trend};
-use super::table::{GRANT, Row, STANDING, rows};
+use super::table::{ATTEMPT, GRANT, Row, STANDING, rows};
+use super::usage::{AuditLog, CAVEAT};
 use crate::show;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -31,6 +32,31 @@ const OF_STANDING: [(&str, &str); 7] = [
     ("Codes", "codes"),
     ("Since", "from"),
     ("Note", "note"),
+];
+
+/// Columns of what was used.
+const OF_USAGE: [(&str, &str); 9] = [
+    ("Account", "account"),
+    ("By", "kind"),
+    ("Name", "name"),
+    ("Not used", "unused"),
+    ("Used", "used"),
+    ("Requests", "requests"),
+    ("First", "first_request"),
+    ("Last", "last_request"),
+    ("The log covers", "log_covers"),
+];
+
+/// Columns of what was refused.
+const OF_ATTEMPTS: [(&str, &str); 8] = [
+    ("Account", "account"),
+    ("Verb", "verb"),
+    ("Resource", "resource"),
+    ("Namespace", "namespace"),
+    ("Object", "object"),
+    ("Requests", "requests"),
+    ("First", "first_request"),
+    ("Last", "last_request"),
 ];
 
 /// Writes all of it.
@@ -72,7 +98,22 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     table(&OF_GRANTS, &of(GRANT), out)?;
     writeln!(out, "## Standing rights of accounts\n")?;
     table(&OF_STANDING, &of(STANDING), out)?;
+    if let Some(log) = &report.audit_log {
+        let held = rows.iter().filter(|row| !row.get("log_covers").is_empty());
+        usage(log, report, &held.collect::<Vec<_>>(), out)?;
+        writeln!(out, "## What accounts were refused\n")?;
+        table(&OF_ATTEMPTS, &of(ATTEMPT), out)?;
+    }
     footer(report, out)
+}
+
+fn usage(log: &AuditLog, report: &Report, held: &[&Row], out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "## What was used, by the audit log\n")?;
+    for line in log.told(report) {
+        writeln!(out, "- {line}")?;
+    }
+    writeln!(out, "\n{CAVEAT}\n")?;
+    table(&OF_USAGE, held, out)
 }
 
 fn numbers(totals: &Totals, out: &mut dyn Write) -> io::Result<()> {

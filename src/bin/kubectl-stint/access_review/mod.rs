@@ -1,5 +1,6 @@
 //! `kubectl stint report`: an access review of everything that accounts hold, by grants and by standing bindings.
 
+mod attempts;
 mod baseline;
 mod collect;
 mod csv;
@@ -12,11 +13,14 @@ mod scanner;
 mod standing;
 mod table;
 mod totals;
+mod usage;
+mod used;
 
+use crate::audit_log::wanted::Wanted;
 use crate::connect::{Connection, Target};
 use crate::outcome::{Answer, End, Failure};
-use crate::{place, show};
-use clap::{Args, ValueEnum};
+use crate::{audit_log, place, show};
+use clap::{Args, ValueEnum, ValueHint};
 use model::Report;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -25,7 +29,8 @@ use stint::api::workload_access::Risk;
 /// Report who has which access, since when, until when, and why
 ///
 /// Reads all requests with the decisions on them, and all roles and bindings: grants that were, are and will be, and the standing
-/// rights of ServiceAccounts, which no clock ends. Only reads; RBAC is all it looks at.
+/// rights of ServiceAccounts, which no clock ends. Only reads; RBAC is all it looks at. With --audit-log also what of the rights was
+/// used and what was not, and what accounts were refused.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -45,6 +50,9 @@ Examples:
   # One namespace, by somebody who may read no other
   kubectl stint report -n payments
 
+  # What of all that was never used, and what accounts tried and were refused, by the audit logs of all API servers
+  kubectl stint report -f access.html --audit-log /var/log/kubernetes/audit/*.log*
+
 Exit status: 0 reported, 1 something live is of the risk of --fail-on, 2 something could not be read; the report says what.")]
 pub struct ReportArgs {
     /// Only this namespace [default: all, and the whole cluster]
@@ -62,6 +70,11 @@ pub struct ReportArgs {
     /// An earlier report in JSON to compare with: what was added, removed and changed since
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
+
+    /// Audit logs of the API server, rotated and compressed ones too, in any order; `-` is stdin. Adds which rules were used and which
+    /// were not, and what accounts were refused
+    #[arg(long, value_name = "FILE|-", num_args = 1.., value_hint = ValueHint::FilePath)]
+    audit_log: Vec<String>,
 
     /// End with 1 when something that gives rights now is of this risk or more; with --baseline only what is new or has changed
     #[arg(long, value_enum, value_name = "RISK")]
@@ -114,7 +127,12 @@ pub async fn run(args: &ReportArgs, out: &mut impl Write) -> Answer {
         .map(|name| place::legal("namespace", name))
         .transpose()?;
     let found = collect::everything_of(&connection, namespace).await?;
-    let mut report = model::assemble(found, namespace, connection.now());
+    let mut report = model::assemble(&found, namespace, connection.now());
+    if !args.audit_log.is_empty() {
+        let log = audit_log::read(&args.audit_log, &Wanted::for_review(namespace))?;
+        log.say_what_it_is();
+        used::add(&mut report, &found, &log);
+    }
     if let Some(earlier) = earlier {
         baseline::compare(&mut report, earlier)?;
     }

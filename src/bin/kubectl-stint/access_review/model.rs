@@ -1,6 +1,7 @@
 //! What a report holds: the form that programs read, and that a later report is compared with.
 
 use super::collect::Found;
+use super::usage::{AuditLog, Usage};
 use super::{grants, standing, totals, unusable};
 use crate::outcome::Failure;
 use jiff::Timestamp;
@@ -34,6 +35,9 @@ pub struct Report {
     pub grants: Vec<Grant>,
     /// Standing rights of accounts, those of the highest risk first.
     pub standing: Vec<Standing>,
+    /// What the audit log says, if one was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit_log: Option<AuditLog>,
     /// What is new against an earlier report, if one was named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trend: Option<Trend>,
@@ -140,6 +144,9 @@ pub struct Grant {
     pub verified: Option<bool>,
     /// What it still may, if it is not.
     pub residual: Option<String>,
+    /// What of it was used, by the audit log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
 }
 
 /// A decision that counted.
@@ -200,6 +207,9 @@ pub struct Standing {
     pub managed_by: Option<String>,
     /// What else there is to know.
     pub note: Option<String>,
+    /// What of it was used, by the audit log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
 }
 
 /// What a row is known by in a later report.
@@ -324,20 +334,21 @@ pub fn risk(word: Option<&str>) -> Option<Risk> {
 }
 
 /// The report of what was read.
-pub fn assemble(found: Found, namespace: Option<&str>, now: Timestamp) -> Report {
+pub fn assemble(found: &Found, namespace: Option<&str>, now: Timestamp) -> Report {
     let now = window::round_down(now);
-    let grants = grants::all(&found);
-    let standing = standing::all(&found, now);
+    let grants = grants::all(found);
+    let standing = standing::all(found, now);
     Report {
         api_version: API_VERSION.to_owned(),
         at: now.to_string(),
         made_by: format!("kubectl-stint {}", env!("CARGO_PKG_VERSION")),
-        cluster_id: found.cluster_id,
+        cluster_id: found.cluster_id.clone(),
         namespace: namespace.map(str::to_owned),
-        not_read: found.not_read,
+        not_read: found.not_read.clone(),
         totals: totals::of(&grants, &standing),
         grants,
         standing,
+        audit_log: None,
         trend: None,
         sha256: String::new(),
     }

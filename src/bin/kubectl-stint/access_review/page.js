@@ -7,8 +7,19 @@
   const byId = id => document.getElementById(id);
   const PAGE = 50, PRINTED = 2000, NODES = 12, OBJECTS = 24;
 
-  // A text is itself or its number; an instant is seconds from that of the report.
+  // A text is itself or its number, and nothing where the row ends before. An instant is seconds from the one before in its row, the first from that
+  // of the report; from here on all are from that.
+  for (const row of data.rows) {
+    let before = 0;
+    data.columns.forEach((column, number) => {
+      row[number] ??= "";
+      if (column.time && typeof row[number] === "number") before = row[number] += before;
+    });
+  }
+  // A report without an audit log lacks its columns.
+  const has = key => key in at;
   const text = (row, key) => {
+    if (!has(key)) return "";
     const cell = row[at[key]];
     if (data.columns[at[key]].time) return typeof cell === "number" ? instant(cell) : cell;
     return typeof cell === "number" ? data.strings[cell] : cell;
@@ -16,14 +27,16 @@
   const seconds = (row, key) => { const cell = row[at[key]]; return typeof cell === "number" ? cell : null; };
   const instant = s => new Date((data.at + s) * 1000).toISOString().replace(".000Z", "Z");
 
-  const SHOWN = ["account", "name", "namespace", "state", "risk", "codes", "from", "until", "ended", "requested_by", "reason"];
+  const SHOWN = ["account", "name", "namespace", "state", "risk", "codes", "unused", "requests", "last_request", "from", "until", "ended", "requested_by", "reason"].filter(has);
   const HEADS = {name: "By", codes: "Codes", requested_by: "Requested by"};
   const RISKS = ["Critical", "High", "Medium", "Low", "Unknown"];
   const WAITING = ["New", "Scheduled", "Activating", "NotReady", "PendingApproval"];
   const REFUSED = ["Refused", "ApplyRefused", "Denied", "Unreadable"];
   const isRemoved = row => text(row, "change") === "removed";
   const isLive = row => !isRemoved(row) && ["Active", "Standing"].includes(text(row, "state"));
-  const isOver = row => !isLive(row) && !WAITING.includes(text(row, "state"));
+  const isAttempt = row => text(row, "record") === "attempt";
+  const isOver = row => !isLive(row) && !isAttempt(row) && !WAITING.includes(text(row, "state"));
+  const isUnused = row => !["", "nothing", "unknown"].includes(text(row, "unused"));
   const VIEWS = [
     ["", "everything", () => true],
     ["live", "what gives rights now", isLive],
@@ -34,6 +47,9 @@
     ["refused", "requests that were refused", row => REFUSED.includes(text(row, "state"))],
     ["over", "grants that are over", row => text(row, "record") === "grant" && text(row, "ended") !== ""],
     ["residual", "over, and still there", row => text(row, "residual") !== ""],
+    ["unused", "rights that were not used", row => isUnused(row) && !isRemoved(row)],
+    ["idle", "what was not used at all", row => isUnused(row) && !isRemoved(row) && text(row, "requests") === "0"],
+    ["attempts", "what accounts were refused", isAttempt],
     ["changes", "what has changed", row => text(row, "change") !== ""],
   ];
 
@@ -64,7 +80,10 @@
 
   const state = {rows: data.rows, page: 0, sort: null, down: false};
 
+  const chosen = () => ["search", "show", "namespace", "risk", "account"].map(id => byId(id).value).join("\n");
+
   const filter = () => {
+    state.chosen = chosen();
     const words = byId("search").value.toLowerCase().split(/\s+/).filter(word => word);
     const view = VIEWS.find(([key]) => key === byId("show").value)[2];
     const namespace = byId("namespace").value, risk = byId("risk").value, account = byId("account").value.trim();
@@ -77,7 +96,7 @@
     if (state.sort) {
       const key = state.sort, sign = state.down ? -1 : 1, time = data.columns[at[key]].time;
       // What has no value comes last in either direction.
-      const value = row => time ? seconds(row, key) : key === "risk" ? RISKS.indexOf(text(row, key)) : text(row, key);
+      const value = row => time ? seconds(row, key) : key === "risk" ? RISKS.indexOf(text(row, key)) : key === "requests" && text(row, key) !== "" ? Number(text(row, key)) : text(row, key);
       const missing = value => value === null || value === "" || value === -1;
       const pairs = state.rows.map(row => [value(row), row]);
       pairs.sort(([a], [b]) => missing(a) || missing(b) ? missing(a) - missing(b) : a < b ? -sign : a > b ? sign : 0);
@@ -102,7 +121,10 @@
       }
       const time = data.columns[at[key]].time;
       const cell = element("td", time ? content.replace("T", " ") : content);
-      if (key === "name") cell.append(element("br"), element("small", text(one, "kind")));
+      if (key === "name" && isAttempt(one)) cell.textContent = [text(one, "verb"), text(one, "resource"), text(one, "object")].join(" ");
+      if (key === "name") cell.append(element("br"), element("small", isAttempt(one) ? "refused" : text(one, "kind")));
+      if (key === "unused") cell.textContent = cut(content, 120);
+      if (key === "unused" && text(one, "log_covers")) cell.append(element("br"), element("small", "log covers " + text(one, "log_covers")));
       if (time) cell.className = "when";
       if (key === "risk") cell.className = RISKS.includes(content) ? content : "";
       if (key === "state" && text(one, "change")) cell.append(element("br"), element("small", cut(text(one, "change"), 120)));
@@ -164,7 +186,7 @@
 
   // Everything that one account holds or held: account, what gives it, role, objects. Bounded.
   const graph = account => {
-    const all = data.rows.filter(row => text(row, "account") === account && !isRemoved(row));
+    const all = data.rows.filter(row => text(row, "account") === account && !isRemoved(row) && !isAttempt(row));
     all.sort((a, b) => isLive(b) - isLive(a));
     const bounded = (list, most) => list.length > most ? [...list.slice(0, most - 1), null] : list;
     const more = (list, most) => "and " + (list.length - most + 1) + " more";
@@ -212,7 +234,8 @@
 
   const choose = row => {
     const account = text(row, "account");
-    byId("chosen-head").textContent = account + ": " + text(row, "kind") + " " + text(row, "name");
+    const what = isAttempt(row) ? "refused " + text(row, "verb") + " " + text(row, "resource") : text(row, "kind") + " " + text(row, "name");
+    byId("chosen-head").textContent = account + ": " + what;
     graph(account);
     const told = data.columns.filter(column => text(row, column.key) !== "");
     byId("details").replaceChildren(...told.flatMap(column => [element("dt", column.head), element("dd", text(row, column.key))]));
@@ -222,7 +245,7 @@
 
   const options = (id, pairs) => byId(id).replaceChildren(...pairs.map(([value, label]) => element("option", label, {value})));
   const distinct = key => [...new Set(data.rows.map(row => text(row, key)))].filter(value => value).sort();
-  options("show", VIEWS.filter(([key, , view]) => key !== "changes" && key !== "residual" || data.rows.some(view)).map(([key, label]) => [key, label]));
+  options("show", VIEWS.filter(([key, , view]) => !["changes", "residual", "unused", "idle", "attempts"].includes(key) || data.rows.some(view)).map(([key, label]) => [key, label]));
   options("namespace", [["", "all"], ["*", "the whole cluster"], ...distinct("namespace").map(name => [name, name])]);
   options("risk", [["", "any"], ...RISKS.map(risk => [risk, risk])]);
   byId("accounts").append(...distinct("account").slice(0, 1000).map(account => element("option", undefined, {value: account})));
@@ -241,8 +264,9 @@
   const form = document.querySelector(".filters");
   form.addEventListener("submit", event => event.preventDefault());
   form.addEventListener("input", filter);
-  // Of a choice that a program makes, as with assistive technology, this alone may tell.
-  form.addEventListener("change", filter);
+  // Of a choice that a program makes, as with assistive technology, this alone may tell. It also comes when a field is left: rows that were made anew
+  // then would take the click that left it.
+  form.addEventListener("change", () => { if (chosen() !== state.chosen) filter(); });
   form.addEventListener("reset", () => { state.sort = null; setTimeout(filter); });
   byId("close").addEventListener("click", () => { byId("chosen").hidden = true; byId("search").focus(); });
   const turn = by => { state.page += by; render(PAGE); };

@@ -149,6 +149,7 @@ impl Review<'_> {
                 (false, true) => Some("its role does not exist".into()),
                 (false, false) => None,
             },
+            usage: None,
         }
     }
 }

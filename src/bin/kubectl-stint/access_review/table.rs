@@ -2,6 +2,7 @@
 //! that is no longer there.
 
 use super::model::{Grant, Key, Report, Standing};
+use super::usage::{Attempt, Usage};
 use crate::show;
 use std::collections::BTreeMap;
 
@@ -32,8 +33,11 @@ const fn time(key: &'static str, head: &'static str) -> Column {
     }
 }
 
-/// All columns, in their order.
-pub const COLUMNS: [Column; 26] = [
+/// Columns of every report.
+const OF_ALL: usize = 26;
+
+/// All columns, in their order; the last are those that only an audit log fills.
+const COLUMNS: [Column; OF_ALL + 9] = [
     text("record", "Record"),
     text("change", "Change"),
     text("kind", "Kind"),
@@ -60,22 +64,42 @@ pub const COLUMNS: [Column; 26] = [
     text("message", "Message"),
     text("residual", "Residual access"),
     text("note", "Note"),
+    text("unused", "Not used"),
+    text("used", "Used"),
+    text("log_covers", "The log covers"),
+    text("requests", "Requests"),
+    time("first_request", "First request"),
+    time("last_request", "Last request"),
+    text("verb", "Refused verb"),
+    text("resource", "Refused resource"),
+    text("object", "Refused object"),
 ];
 
+/// The columns of this report.
+pub fn columns(report: &Report) -> &'static [Column] {
+    match report.audit_log {
+        Some(_) => &COLUMNS,
+        None => &COLUMNS[..OF_ALL],
+    }
+}
+
 /// The cells of a row, as they may be shown to a person; each form still escapes them for itself.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Row {
-    /// In the order of [`COLUMNS`].
-    pub cells: [String; COLUMNS.len()],
+    /// In the order of [`columns`].
+    pub cells: Vec<String>,
     /// UID of the object.
     pub uid: String,
+    /// Rules that were not used in full, by their place in the role.
+    pub unused: Vec<(usize, String)>,
 }
 
 impl Row {
     /// The cell of this column.
     pub fn get(&self, key: &str) -> &str {
         let at = COLUMNS.iter().position(|column| column.key == key);
-        at.map_or("", |at| &self.cells[at])
+        at.and_then(|at| self.cells.get(at))
+            .map_or("", String::as_str)
     }
 
     /// Whether it is of the earlier report alone.
@@ -88,9 +112,11 @@ impl Row {
 pub const GRANT: &str = "grant";
 /// What `record` says of a standing right.
 pub const STANDING: &str = "standing";
+/// What `record` says of something that an account tried and was refused.
+pub const ATTEMPT: &str = "attempt";
 const REMOVED: &str = "removed";
 
-/// All rows: grants, standing rights, then what is no longer there.
+/// All rows: grants, standing rights, what is no longer there, then what accounts were refused.
 pub fn rows(report: &Report) -> Vec<Row> {
     let changes = changes(report);
     let change = |key: &Key| changes.get(key).map_or("", String::as_str);
@@ -104,7 +130,60 @@ pub fn rows(report: &Report) -> Vec<Row> {
         rows.extend(removed.grants.iter().map(|grant| of_grant(grant, REMOVED)));
         rows.extend(removed.standing.iter().map(|one| of_standing(one, REMOVED)));
     }
+    if let Some(log) = &report.audit_log {
+        rows.extend(log.refused.iter().map(of_attempt));
+    }
+    for row in &mut rows {
+        row.cells.resize(columns(report).len(), String::new());
+    }
     rows
+}
+
+impl Row {
+    /// With what the audit log says of it. Of what is no longer there, this log says nothing.
+    fn with_usage(mut self, usage: Option<&Usage>, over: bool) -> Self {
+        let Some(usage) = usage.filter(|_| !self.is_removed()) else {
+            return self;
+        };
+        let rules = usage.rules.iter().flatten().enumerate();
+        let unused = rules.filter(|(_, rule)| !rule.unused.is_empty());
+        self.unused = unused
+            .map(|(number, rule)| (number, rule.unused.join("; ")))
+            .collect();
+        let text = |field: &Option<String>| field.clone().unwrap_or_default();
+        let cells = [
+            usage.unused_told(),
+            usage.used_told(),
+            usage.covered_told(over).to_owned(),
+            usage.requests.to_string(),
+            text(&usage.first),
+            text(&usage.last),
+        ];
+        self.cells.extend(cells.map(|cell| show::line(&cell)));
+        self
+    }
+}
+
+fn of_attempt(attempt: &Attempt) -> Row {
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    let cell = |key: &str| match key {
+        "record" => ATTEMPT.to_owned(),
+        "account" => attempt.account.clone(),
+        "state" => "Forbidden".to_owned(),
+        "namespace" => text(&attempt.namespace),
+        "requests" => attempt.requests.to_string(),
+        "first_request" => text(&attempt.first),
+        "last_request" => text(&attempt.last),
+        "verb" => attempt.verb.clone(),
+        "resource" => attempt.resource.clone(),
+        "object" => attempt.name_told(),
+        _ => String::new(),
+    };
+    let cells = COLUMNS.iter().map(|column| show::line(&cell(column.key)));
+    Row {
+        cells: cells.collect(),
+        ..Row::default()
+    }
 }
 
 fn changes(report: &Report) -> BTreeMap<&Key, String> {
@@ -183,6 +262,7 @@ fn of_grant(grant: &Grant, change: &str) -> Row {
         ],
         &grant.uid,
     )
+    .with_usage(grant.usage.as_ref(), grant.ended.is_some())
 }
 
 fn of_standing(one: &Standing, change: &str) -> Row {
@@ -222,11 +302,13 @@ fn of_standing(one: &Standing, change: &str) -> Row {
         ],
         &one.uid,
     )
+    .with_usage(one.usage.as_ref(), false)
 }
 
-fn row(cells: [String; COLUMNS.len()], uid: &str) -> Row {
+fn row(cells: [String; OF_ALL], uid: &str) -> Row {
     Row {
-        cells: cells.map(|cell| show::line(&cell)),
+        cells: cells.map(|cell| show::line(&cell)).into(),
         uid: show::line(uid),
+        ..Row::default()
     }
 }

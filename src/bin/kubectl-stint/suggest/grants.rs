@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use stint::api::names;
 use stint::domain::grant;
-use stint::domain::usage::granted::{self, BindingKey, Line};
+use stint::domain::usage::granted::{BindingKey, Line, Used};
 use stint::domain::usage::tally::{Account, Tally};
 use stint::domain::verification::Subject;
 
@@ -152,7 +152,8 @@ impl Known {
         account: &Account,
         basic: bool,
     ) -> Vec<Grant> {
-        let mut used = granted::bindings(tally, account);
+        let used = Used::of(tally, [account]);
+        let mut allowed = used.bindings();
         let (namespace, short) = name.split_once('/').unwrap_or_default();
         let who = grant::Account {
             namespace: namespace.to_owned(),
@@ -165,20 +166,19 @@ impl Known {
                 namespace: bound.namespace.map(str::to_owned),
                 name: bound.name.to_owned(),
             };
-            let requests = used.remove(&Some(key.clone())).unwrap_or_default();
+            let requests = allowed.remove(&Some(key.clone())).unwrap_or_default();
             out.push(Grant {
                 title: bound.title.to_owned(),
                 role: Some(bound.role),
                 until: bound.until,
                 requests,
-                lines: bound
-                    .rules
-                    .map(|rules| granted::of_binding(tally, account, &key, rules)),
+                lines: bound.rules.map(|rules| used.lines(&key, rules)),
                 key: Some(key),
             });
         }
         out.extend(
-            used.into_iter()
+            allowed
+                .into_iter()
                 .map(|(key, requests)| self.gone(key, requests)),
         );
         out.retain(|grant| basic || !grant.key.as_ref().is_some_and(is_basic));

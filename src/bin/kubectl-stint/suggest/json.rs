@@ -2,7 +2,7 @@
 
 use super::grants::Grant;
 use super::print::{Told, notes, refused_right, uses};
-use super::source::Log;
+use crate::audit_log::Log;
 use serde_json::{Value, json};
 use stint::domain::rules::Rule;
 use stint::domain::usage::granted;

@@ -2,13 +2,11 @@
 
 mod grants;
 mod json;
-mod lines;
 mod manifest;
 mod print;
-mod progress;
-mod source;
-mod wanted;
 
+use crate::audit_log::wanted::Wanted;
+use crate::audit_log::{self, Log, counted};
 use crate::connect::Target;
 use crate::outcome::{Answer, End, Failure};
 use crate::show;
@@ -17,12 +15,10 @@ use grants::Known;
 use jiff::Timestamp;
 use manifest::{Terms, pairs};
 use print::{Printer, Tables, Told};
-use source::Log;
 use std::io::Write;
 use stint::domain::usage::proposal::{Options, propose};
 use stint::domain::usage::tally::Account;
 use stint::domain::window;
-use wanted::Wanted;
 
 /// Propose the smallest rights for what accounts really used
 ///
@@ -149,15 +145,15 @@ pub async fn run(args: &SuggestArgs, out: &mut impl Write) -> Answer {
     )?;
     check(args)?;
     let known = held(args).await?;
-    let log = source::read(&args.sources, &wanted)?;
-    report(&log);
-    if log.events == 0 {
-        return Err(Failure::Error("no event in what was named".into()));
+    let log = audit_log::read(&args.sources, &wanted)?;
+    for told in log.damage() {
+        eprintln!("kubectl-stint: {}", show::line(&told));
     }
+    log.say_what_it_is();
     if args.strict && log.damaged > 0 {
         return Err(Failure::Error(format!(
             "{} damaged; --strict proposes nothing then",
-            show::count(to_size(log.damaged), "line")
+            counted(log.damaged, "line")
         )));
     }
     let teller = Teller::of(args, &log, &known, now)?;
@@ -276,39 +272,6 @@ impl<'a> Teller<'a> {
     }
 }
 
-fn to_size(number: u64) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
-}
-
-/// What the log is, and what is wrong with it.
-fn report(log: &Log) {
-    let say = |text: String| eprintln!("{}", show::line(&text));
-    for told in &log.told {
-        say(format!("kubectl-stint: {told}"));
-    }
-    let more = log.damaged.saturating_sub(log.told.len() as u64);
-    if more > 0 {
-        say(format!(
-            "kubectl-stint: and {} damaged",
-            show::count(to_size(more), "more line")
-        ));
-    }
-    for source in &log.open_ended {
-        say(format!(
-            "{source}: the last event is half-written, as in a log that is still being written; it is left out"
-        ));
-    }
-    if let (Some(first), Some(last)) = (log.period.first(), log.period.last()) {
-        say(format!(
-            "Read {} of {}, from {} to {}.",
-            show::count(to_size(log.events), "event"),
-            show::count(log.sources, "log"),
-            window::round_down(first),
-            window::round_down(last)
-        ));
-    }
-}
-
 /// What the tables do not say.
 fn remark(remarks: &[String], log: &Log) {
     let say = |text: String| eprintln!("{}", show::line(&text));
@@ -334,9 +297,6 @@ fn remark(remarks: &[String], log: &Log) {
         ),
     ];
     for (number, what) in counts.into_iter().filter(|(number, _)| *number > 0) {
-        say(format!(
-            "{} {what}.",
-            show::count(to_size(number), "request")
-        ));
+        say(format!("{} {what}.", counted(number, "request")));
     }
 }

@@ -4,7 +4,7 @@ use super::Form;
 use super::grants::Grant;
 use super::json;
 use super::manifest::Pair;
-use super::source::Log;
+use crate::audit_log::{Log, counted};
 use crate::show::{self, Cell, Style, Table, Tone};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -13,7 +13,8 @@ use std::io::{self, Write};
 use stint::domain::rules::{Rule, allows};
 use stint::domain::usage::granted;
 use stint::domain::usage::proposal::{Proposal, Widened, looks_generated};
-use stint::domain::usage::tally::{Account, Entry, Key};
+use stint::domain::usage::tally::{Account, Key};
+use stint::domain::usage::uses::Entry;
 use stint::domain::window;
 
 /// Most notes under the tables.
@@ -343,10 +344,7 @@ fn summary(account: &Account, log: &Log) -> String {
         |at: Option<Timestamp>| at.map_or("?".to_owned(), |at| window::round_down(at).to_string());
     format!(
         "{} allowed, {} refused, in a log from {} to {}",
-        show::count(
-            usize::try_from(account.allowed).unwrap_or(usize::MAX),
-            "request"
-        ),
+        counted(account.allowed, "request"),
         account.refused,
         at(log.period.first()),
         at(log.period.last())
@@ -375,11 +373,14 @@ pub fn notes(told: &Told<'_>) -> Vec<String> {
     if proposal.basic > 0 {
         out.push(format!(
             "not proposed: {} for what every account may do, such as discovery; --with-basic adds it",
-            show::count(usize::try_from(proposal.basic).unwrap_or(usize::MAX), "request")
+            counted(proposal.basic, "request")
         ));
     }
-    if told.account.more_refused {
-        out.push("more was refused than is kept".to_owned());
+    if told.account.not_kept > 0 {
+        out.push(format!(
+            "more was refused than is kept: {} not listed",
+            counted(told.account.not_kept, "request")
+        ));
     }
     out
 }

@@ -1,13 +1,16 @@
-//! Files and stdin, compressed or not, to the sum of their events. Damage is counted with its place; what cannot be read at
-//! all ends the run, for a proposal from half of a log would be too small.
+//! Audit logs in files and on stdin, compressed or not, to the sum of their events. Damage is counted with its place; what cannot be
+//! read at all ends the run, for half of a log proves nothing about what was not used.
 
-use super::lines::{Line, Lines, MAX_LINE};
-use super::progress::{Counting, Progress};
-use super::wanted::Wanted;
+mod lines;
+mod progress;
+pub mod wanted;
+
 use crate::outcome::Failure;
 use crate::show;
 use flate2::read::MultiGzDecoder;
+use lines::{Line, Lines, MAX_LINE};
 use memchr::memmem::{Finder, FinderRev};
+use progress::{Counting, Progress};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -15,6 +18,8 @@ use stint::domain::usage::event::{self, Unusable, VERSION};
 use stint::domain::usage::period::Period;
 use stint::domain::usage::request::{self, Counted};
 use stint::domain::usage::tally::{MAX_KEPT, Tally};
+use stint::domain::window;
+use wanted::Wanted;
 
 /// Damaged lines that are told one by one.
 const MAX_TOLD: usize = 5;
@@ -48,18 +53,60 @@ pub struct Log {
     pub unreadable: u64,
     /// Requests of accounts that ended before the authorizer was asked.
     pub undecided: u64,
-    /// Requests of accounts of the cluster itself, which nobody asked for.
+    /// Requests of accounts of the cluster itself, which nobody asked about.
     pub of_the_cluster: u64,
 }
 
 /// Reads all sources.
 pub fn read(sources: &[String], wanted: &Wanted) -> Result<Log, Failure> {
+    if sources.iter().filter(|name| *name == "-").count() > 1 {
+        return Err(Failure::Error("stdin can be read only once".into()));
+    }
     let mut log = Log::default();
     let mut progress = Progress::of(sources);
     for source in sources {
         read_one(source, wanted, &mut log, &mut progress)?;
     }
-    Ok(log)
+    match log.events {
+        0 => Err(Failure::Error("no event in what was named".into())),
+        _ => Ok(log),
+    }
+}
+
+impl Log {
+    /// What is wrong with it, a line each, with the place where there is one.
+    pub fn damage(&self) -> Vec<String> {
+        let mut told = self.told.clone();
+        let more = self.damaged.saturating_sub(self.told.len() as u64);
+        if more > 0 {
+            told.push(format!("and {} damaged", counted(more, "more line")));
+        }
+        told
+    }
+
+    /// What it is, and where it stops in the middle of an event.
+    pub fn say_what_it_is(&self) {
+        let say = |text: String| eprintln!("{}", show::line(&text));
+        for source in &self.open_ended {
+            say(format!(
+                "{source}: the last event is half-written, as in a log that is still being written; it is left out"
+            ));
+        }
+        if let (Some(first), Some(last)) = (self.period.first(), self.period.last()) {
+            say(format!(
+                "Read {} of {}, from {} to {}.",
+                counted(self.events, "event"),
+                show::count(self.sources, "log"),
+                window::round_down(first),
+                window::round_down(last)
+            ));
+        }
+    }
+}
+
+/// `1 line`, `2 lines`.
+pub fn counted(number: u64, what: &str) -> String {
+    show::count(usize::try_from(number).unwrap_or(usize::MAX), what)
 }
 
 fn read_one(
@@ -91,7 +138,7 @@ fn read_one(
         ),
         Some(other) => {
             let why = format!(
-                "is compressed with {other}; unpack it, as in `{other} -dc FILE | kubectl stint suggest -`"
+                "is compressed with {other}; unpack it, as in `{other} -dc FILE`, and name `-` for stdin"
             );
             return Err(fail(why));
         }
@@ -138,7 +185,7 @@ fn packing(head: &[u8]) -> Option<&'static str> {
 fn broken(error: &io::Error, line: u64, packed: bool) -> String {
     match (packed, error.kind()) {
         (true, io::ErrorKind::UnexpectedEof) => format!(
-            "line {line}: the gzip file ends too early, so not all of the log is there; copy it again, or read what there is with `gzip -dc FILE | kubectl stint suggest -`"
+            "line {line}: the gzip file ends too early, so not all of the log is there; copy it again, or read what there is with `gzip -dc FILE` and `-` for stdin"
         ),
         (true, _) => format!("line {line}: the gzip file is damaged: {error}"),
         (false, _) => format!("line {line}: {error}"),
@@ -274,7 +321,8 @@ impl<'a> Reading<'a> {
                 self.log.of_the_cluster += 1;
             } else if self.wanted.holds(&seen) && !self.log.tally.add(&seen) {
                 return Err(Failure::Error(format!(
-                    "the log holds more than {MAX_KEPT} different rights and names; choose accounts with -n or --account, or a shorter time with --since"
+                    "the log holds more than {MAX_KEPT} different rights and names; {}",
+                    self.wanted.remedy()
                 )));
             }
         }

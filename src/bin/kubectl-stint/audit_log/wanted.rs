@@ -3,8 +3,10 @@
 use crate::outcome::Failure;
 use crate::place::legal;
 use jiff::Timestamp;
+use stint::domain::defaults::Own;
 use stint::domain::judge::is_cluster_namespace;
-use stint::domain::usage::request::Seen;
+use stint::domain::usage::granted;
+use stint::domain::usage::request::{Decision, Seen};
 use stint::domain::window;
 
 /// What is looked for.
@@ -16,9 +18,56 @@ pub struct Wanted {
     namespace: Option<String>,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
+    review: Option<Review>,
+}
+
+/// What an access review asks about: every account, in all places or in one.
+#[derive(Debug)]
+struct Review {
+    namespace: Option<String>,
+    own: Own,
+}
+
+impl Review {
+    /// What Kubernetes' own bindings allow its own controllers: most of a log, and nothing that anybody reviews. What they are
+    /// refused, and what other bindings allow them, is.
+    fn passes_over(&self, seen: &Seen<'_>) -> bool {
+        seen.decision == Decision::Allowed
+            && self.own.is_account(seen.namespace, seen.name)
+            && granted::binding(seen.reason).is_some_and(|binding| {
+                let namespace = binding.namespace.as_deref();
+                self.own.is_binding(namespace, &binding.name)
+            })
+    }
+
+    /// Where a namespace is named: what its accounts do, and what is done in it.
+    fn holds(&self, seen: &Seen<'_>) -> bool {
+        let here = |namespace: &String| namespace == seen.namespace || namespace == seen.place;
+        self.namespace.as_ref().is_none_or(here)
+    }
 }
 
 impl Wanted {
+    /// What an access review of a namespace, or of the whole cluster, is about.
+    pub fn for_review(namespace: Option<&str>) -> Self {
+        let review = Review {
+            namespace: namespace.map(str::to_owned),
+            own: Own::list(),
+        };
+        Self {
+            review: Some(review),
+            ..Self::default()
+        }
+    }
+
+    /// What to do when it is too much.
+    pub fn remedy(&self) -> &'static str {
+        match self.review {
+            Some(_) => "report one namespace with -n, or name fewer logs",
+            None => "choose accounts with -n or --account, or a shorter time with --since",
+        }
+    }
+
     /// From flags: accounts as `NAMESPACE/NAME`, or `NAME` in the namespace.
     pub fn of(
         accounts: &[String],
@@ -60,6 +109,7 @@ impl Wanted {
             namespace: namespace.map(str::to_owned),
             since,
             until,
+            review: None,
         })
     }
 
@@ -74,11 +124,17 @@ impl Wanted {
 
     /// Whether a request is one of Kubernetes' own controllers, which are left out where nobody named them.
     pub fn is_of_the_cluster(&self, seen: &Seen<'_>) -> bool {
+        if let Some(review) = &self.review {
+            return review.passes_over(seen);
+        }
         self.accounts.is_empty() && self.namespace.is_none() && is_cluster_namespace(seen.namespace)
     }
 
     /// Whether a request is meant.
     pub fn holds(&self, seen: &Seen<'_>) -> bool {
+        if let Some(review) = &self.review {
+            return review.holds(seen);
+        }
         let account =
             |(namespace, name): &(String, String)| namespace == seen.namespace && name == seen.name;
         let of_account = match self.accounts.as_slice() {
