@@ -350,7 +350,7 @@ fn who_would_make_the_binding_again_is_named(#[case] metadata: Value, #[case] ma
 /// The comments cannot end, the commands stay one word each, and the terminal stays as it is.
 #[test]
 fn nothing_that_somebody_wrote_leaves_its_place() {
-    let hostile = "x'; rm -rf ~\n---\nkind: Evil\u{1b}]0;owned\u{7}\u{202e} $(id)";
+    let hostile = "x'; rm -rf ~ $(id)\n---\nkind: Evil\u{1b}]0;owned\u{7}\u{202e}";
     let subjects = json!([account("payments", "ci")]);
     let mut bound = binding("RoleBinding", hostile, ("Role", "reader"), subjects);
     bound["metadata"]["annotations"] = json!({"meta.helm.sh/release-name": hostile});
@@ -358,18 +358,59 @@ fn nothing_that_somebody_wrote_leaves_its_place() {
     for form in ["table", "wide", "yaml", "json", "restore"] {
         let output = run(&Folder::new().0, &["adopt", "-", "-o", form], &objects);
         let text = stdout(&output);
-        assert_eq!(status(&output), 0, "{}", stderr(&output));
+        assert_eq!(status(&output), 1, "such a name stays: {}", stderr(&output));
         let steers = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
         assert!(!text.chars().any(steers), "{form}: {text}");
         assert!(
             !text.lines().any(|line| line.starts_with("kind: Evil")),
             "{form}: {text}"
         );
-        if form == "yaml" {
-            let quoted = r"--binding 'x'\''; rm -rf ~";
-            assert!(text.contains(quoted), "{text}");
-        }
     }
+}
+
+#[test]
+fn a_name_with_the_words_of_a_shell_stays_one_word() {
+    let subjects = json!([account("payments", "ci")]);
+    let bound = binding(
+        "RoleBinding",
+        "x'; rm -rf ~ $(id)",
+        ("Role", "reader"),
+        subjects,
+    );
+    let (_, report) = adopt(&[reader(), bound], &[]);
+    let run = &only(&report)["steps"][0]["run"][0];
+    let quoted = r"--binding 'x'\''; rm -rf ~ $(id)' --duration 8h";
+    assert!(run.as_str().unwrap().contains(quoted), "{run}");
+}
+
+/// It would go on giving rights after its deletion, for as long as nobody knows.
+#[rstest]
+#[case("finalizers", json!(["example.com/x"]))]
+#[case("deletionTimestamp", json!("2026-12-01T12:00:00Z"))]
+fn a_binding_that_something_holds_stays(#[case] field: &str, #[case] value: Value) {
+    let subjects = json!([account("payments", "ci")]);
+    let mut bound = binding("RoleBinding", "ci", ("Role", "reader"), subjects);
+    bound["metadata"][field] = value;
+    let (status, report) = adopt(&[reader(), bound], &[]);
+    assert_eq!((status, &only(&report)["decision"]), (1, &json!("keep")));
+}
+
+#[test]
+fn another_role_behind_a_name_of_kubernetes_is_told() {
+    let everybody = json!([group("system:authenticated")]);
+    let role = ("ClusterRole", "cluster-admin");
+    let bound = binding("ClusterRoleBinding", "system:basic-user", role, everybody);
+    let (status, report) = adopt(&[bound], &[]);
+    assert_eq!((status, &only(&report)["decision"]), (1, &json!("keep")));
+}
+
+#[test]
+fn a_role_that_gives_nothing_there_can_go() {
+    let rules = json!([{"nonResourceURLs": ["/metrics"], "verbs": ["get"]}]);
+    let subjects = json!([account("payments", "ci")]);
+    let bound = binding("RoleBinding", "ci", ("ClusterRole", "urls"), subjects);
+    let (status, report) = adopt(&[role("ClusterRole", "urls", rules), bound], &[]);
+    assert_eq!((status, &only(&report)["decision"]), (0, &json!("delete")));
 }
 
 #[test]

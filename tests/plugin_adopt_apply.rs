@@ -22,6 +22,7 @@ enum Step {
     Policy,
     Request,
     Activation,
+    RoleAsRead,
     Removal,
     RightsWithout,
 }
@@ -83,6 +84,11 @@ fn binding(subjects: &Value) -> Value {
     })
 }
 
+fn reader(verb: &str) -> Value {
+    let rules = json!([{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["settings"], "verbs": [verb]}]);
+    json!({"metadata": {"name": "reader", "namespace": "payments"}, "rules": rules})
+}
+
 fn discovery() -> Value {
     let resource = |name: &str| json!({"resource": name, "scope": "Namespaced", "verbs": ["get"]});
     let group = |name: &str, version: &str, resources: Value| json!({"metadata": {"name": name}, "versions": [{"version": version, "resources": resources}]});
@@ -114,6 +120,9 @@ impl Fake {
             ("GET", "/api" | "/apis") => ok(discovery()),
             ("GET", "/api/v1/namespaces/payments/serviceaccounts") => {
                 list(json!([{"metadata": {"name": "ci", "namespace": "payments"}}]))
+            }
+            ("GET", "/api/v1/namespaces/payments/serviceaccounts/ci") => {
+                ok(json!({"metadata": {"name": "ci", "namespace": "payments"}}))
             }
             ("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews") => {
                 let holds = self.holds();
@@ -156,11 +165,13 @@ impl Fake {
         let one = "/namespaces/payments/rolebindings/ci-reads";
         match (method, path) {
             ("GET", "/clusterrolebindings" | "/clusterroles") => list(json!([])),
-            ("GET", "/namespaces/payments/roles") => {
-                let rules = json!([{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["settings"], "verbs": ["get"]}]);
-                list(
-                    json!([{"metadata": {"name": "reader", "namespace": "payments"}, "rules": rules}]),
-                )
+            ("GET", "/namespaces/payments/roles") => list(json!([reader("get")])),
+            ("GET", "/namespaces/payments/roles/reader") => {
+                ok(reader(if self.fails == Step::RoleAsRead {
+                    "list"
+                } else {
+                    "get"
+                }))
             }
             ("GET", "/namespaces/payments/rolebindings") => {
                 list(self.bound.iter().map(binding).collect())
@@ -242,7 +253,7 @@ impl Fake {
                 let mut made = body;
                 made["metadata"]["uid"] = "44445555-6666".into();
                 if !policies {
-                    made["status"] = json!({"conditions": [{
+                    made["status"] = json!({"notAfter": "2099-01-01T00:00:00Z", "conditions": [{
                         "type": "Ready", "status": "True", "reason": state, "message": "m", "lastTransitionTime": "2026-12-01T12:00:00Z"}]});
                 }
                 *kept = Some(made.clone());
@@ -360,7 +371,8 @@ fn the_grant_takes_the_place_of_the_binding(#[case] subjects: Value) {
     let saved: Value = serde_saphyr::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
     assert_eq!(
         (&saved["subjects"], &saved["metadata"]["uid"]),
-        (&subjects, &Value::Null)
+        (&json!([ci()]), &Value::Null),
+        "what was taken, and nobody else"
     );
 }
 
@@ -372,6 +384,7 @@ fn whatever_fails_everything_is_put_back(
         Step::Policy,
         Step::Request,
         Step::Activation,
+        Step::RoleAsRead,
         Step::Removal,
         Step::RightsWithout
     )]
@@ -384,7 +397,7 @@ fn whatever_fails_everything_is_put_back(
     // What the user may not do is told before anything is done, as of every command.
     let (status, ending) = match fails {
         Step::RehearseRemoval => (2, "nothing was changed"),
-        Step::RehearseReturn => (1, "nothing was changed"),
+        Step::RehearseReturn | Step::Policy => (1, "nothing was changed"),
         _ => (1, "everything is as it was"),
     };
     assert_eq!(output.status.code(), Some(status), "{told}");
@@ -395,7 +408,8 @@ fn whatever_fails_everything_is_put_back(
         Step::RehearseReturn => "could not be put back, so it is not removed",
         Step::Policy | Step::Request => "says no",
         Step::Activation => "is PendingApproval",
-        Step::Removal => "has been modified",
+        Step::RoleAsRead => "Role reader or the account was changed meanwhile",
+        Step::Removal => "it is not as it was read any more",
         Step::RightsWithout => "lacks 1 right: get configmaps 'settings'",
         Step::Nothing => unreachable!(),
     };
@@ -432,6 +446,29 @@ fn what_cannot_be_put_back_is_named_with_the_way_to_do_it() {
     assert!(told.contains("RoleBinding payments/ci-reads"), "{told}");
     assert!(told.contains("kubectl auth reconcile -f"), "{told}");
     assert_eq!(case.backups().len(), 1);
+    let fake = case.fake.lock().unwrap();
+    let stays = fake.policy.is_some() && fake.request.is_some();
+    assert!(stays, "the grant is all that the account has: {told}");
+}
+
+/// As in `| head`: stdout and stderr are closed when the first line comes.
+#[test]
+fn a_reader_who_leaves_stops_nothing_halfway() {
+    let case = Case::new(Step::RightsWithout, json!([ci()]));
+    let mut child = case
+        .command()
+        .args(["--yes", "--timeout", "1s"])
+        .spawn()
+        .unwrap();
+    drop((child.stdout.take(), child.stderr.take()));
+    let status = child.wait().unwrap();
+    assert_ne!(status.code(), Some(0));
+    let nothing = Output {
+        status,
+        stdout: Vec::new(),
+        stderr: Vec::new(),
+    };
+    case.is_as_it_was(&nothing);
 }
 
 #[test]

@@ -1,16 +1,22 @@
 //! The one place where the plugin touches bindings that somebody else made: it takes an account out of them, and puts back what
 //! it took. Nobody is ever bound who was not bound before.
 
-use crate::connect::{Connection, Wish};
+use crate::connect::{Connection, NotDone, Wish};
 use crate::outcome::Failure;
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding, Subject};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{ApiResource, DynamicObject};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// Field manager of what a person changes by the plugin.
 const MANAGER: &str = "kubectl-stint";
+
+/// Tries to put a binding back while the API server does not answer, or somebody writes to the same object.
+const TRIES: usize = 20;
+/// Between two of them.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// A binding of one kind or the other, as it was read.
 #[derive(Clone, Debug)]
@@ -55,18 +61,24 @@ impl Binding {
     }
 
     /// The binding for those subjects alone.
-    fn own(&self) -> Result<DynamicObject, Failure> {
+    pub fn own(&self) -> Value {
         let mut value = self.whole.clone();
         value["subjects"] = json!(self.taken);
-        serde_json::from_value(value)
-            .map_err(|error| Failure::Error(format!("this is no binding: {error}")))
+        value
+    }
+
+    fn own_object(&self) -> Result<DynamicObject, NotDone> {
+        serde_json::from_value(self.own()).map_err(|error| NotDone {
+            code: Some(400),
+            failure: Failure::Error(format!("this is no binding: {error}")),
+        })
     }
 
     /// Asks by dry runs whether the user could take the subjects out, and put them back: admission may refuse a new binding
     /// where an old one stands, and whoever binds must hold what is bound (`registry/rbac/rolebinding/policybased`).
     pub async fn rehearse(&self, connection: &Connection) -> Result<(), Failure> {
-        self.remove(connection, true).await?;
-        let mut again = self.own()?;
+        self.rehearse_removal(connection).await?;
+        let mut again = self.own_object()?;
         again.metadata.name = None;
         again.metadata.generate_name = Some("stint-rehearsal-".into());
         let params = PostParams {
@@ -83,12 +95,31 @@ impl Binding {
         rehearsed.map(drop).map_err(|failure| failure.about(what))
     }
 
+    /// The first half of it.
+    pub async fn rehearse_removal(&self, connection: &Connection) -> Result<(), Failure> {
+        Ok(self.remove(connection, true).await?)
+    }
+
     /// Takes the subjects out of the binding, if it is still as it was read.
-    pub async fn take_out(&self, connection: &Connection) -> Result<(), Failure> {
+    pub async fn take_out(&self, connection: &Connection) -> Result<(), NotDone> {
         self.remove(connection, false).await
     }
 
-    async fn remove(&self, connection: &Connection, dry_run: bool) -> Result<(), Failure> {
+    async fn remove(&self, connection: &Connection, dry_run: bool) -> Result<(), NotDone> {
+        let removed = self.try_to_remove(connection, dry_run).await;
+        removed.map_err(|not_done| match not_done.code {
+            // A precondition, or a test of a patch.
+            Some(404 | 409 | 422) => NotDone {
+                failure: not_done
+                    .failure
+                    .about("it is not as it was read any more, run the command again"),
+                ..not_done
+            },
+            _ => not_done,
+        })
+    }
+
+    async fn try_to_remove(&self, connection: &Connection, dry_run: bool) -> Result<(), NotDone> {
         let api = self.api(connection);
         let Some(patch) = &self.patch else {
             let params = DeleteParams {
@@ -100,7 +131,7 @@ impl Binding {
                 ..DeleteParams::default()
             };
             let call = api.delete(&self.name, &params);
-            return connection.ask(self.wish("delete"), call).await.map(drop);
+            return connection.write(self.wish("delete"), call).await.map(drop);
         };
         let unchanged = json!([
             {"op": "test", "path": "/metadata/uid", "value": self.uid},
@@ -113,24 +144,39 @@ impl Binding {
         };
         let patch = json_patch(&[&unchanged, patch])?;
         let call = api.patch(&self.name, &params, &patch);
-        connection.ask(self.wish("patch"), call).await.map(drop)
+        connection.write(self.wish("patch"), call).await.map(drop)
     }
 
     /// Puts the subjects back, whether they were really taken out or not.
     pub async fn put_back(&self, connection: &Connection) -> Result<(), Failure> {
+        for _ in 1..TRIES {
+            match self.try_to_put_back(connection).await {
+                Err(not_done) if not_done.code == Some(409) || !not_done.is_certain() => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                answer => return Ok(answer?),
+            }
+        }
+        Ok(self.try_to_put_back(connection).await?)
+    }
+
+    async fn try_to_put_back(&self, connection: &Connection) -> Result<(), NotDone> {
         let api = self.api(connection);
         let there = connection
-            .ask(self.wish("get"), api.get_opt(&self.name))
+            .write(self.wish("get"), api.get_opt(&self.name))
             .await?;
         let Some(there) = there else {
             let params = PostParams {
                 field_manager: Some(MANAGER.to_owned()),
                 ..PostParams::default()
             };
-            let own = self.own()?;
+            let own = self.own_object()?;
             let call = api.create(&params, &own);
-            return connection.ask(self.wish("create"), call).await.map(drop);
+            return connection.write(self.wish("create"), call).await.map(drop);
         };
+        if there.metadata.deletion_timestamp.is_some() {
+            return Err(stays("is being deleted"));
+        }
         let subjects = there.data["subjects"].clone();
         let bound: Vec<Subject> = serde_json::from_value(subjects).unwrap_or_default();
         let missing: Vec<&Subject> = self
@@ -138,8 +184,14 @@ impl Binding {
             .iter()
             .filter(|subject| !bound.contains(subject))
             .collect();
+        if there.data["roleRef"] != self.whole["roleRef"] {
+            return Err(stays("gives another role by now"));
+        }
         if missing.is_empty() {
             return Ok(());
+        }
+        if there.metadata.uid.as_deref() != Some(&self.uid) {
+            return Err(stays("is another one by now"));
         }
         let all: Vec<&Subject> = bound.iter().chain(missing).collect();
         let version = there.metadata.resource_version;
@@ -152,15 +204,26 @@ impl Binding {
         };
         let patch = json_patch(&[&unchanged, &put])?;
         let call = api.patch(&self.name, &params, &patch);
-        connection.ask(self.wish("patch"), call).await.map(drop)
+        connection.write(self.wish("patch"), call).await.map(drop)
     }
 }
 
-fn json_patch(parts: &[&Value]) -> Result<Patch<DynamicObject>, Failure> {
+/// A binding that nobody else's subjects are put into.
+fn stays(why: &str) -> NotDone {
+    NotDone {
+        code: Some(412),
+        failure: Failure::Error(format!(
+            "the binding of this name {why}, and is left as it is"
+        )),
+    }
+}
+
+fn json_patch(parts: &[&Value]) -> Result<Patch<DynamicObject>, NotDone> {
     let all = parts.iter().filter_map(|part| part.as_array()).flatten();
     let all = Value::Array(all.cloned().collect());
     let patch = serde_json::from_value(all);
-    patch
-        .map(Patch::Json)
-        .map_err(|error| Failure::Error(format!("this is no patch: {error}")))
+    patch.map(Patch::Json).map_err(|error| NotDone {
+        code: Some(400),
+        failure: Failure::Error(format!("this is no patch: {error}")),
+    })
 }

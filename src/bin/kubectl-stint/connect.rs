@@ -147,6 +147,28 @@ impl std::fmt::Display for Wish<'_> {
     }
 }
 
+/// A write that did not succeed.
+#[derive(Debug)]
+pub struct NotDone {
+    /// Status of the answer; none where there was none.
+    pub code: Option<u16>,
+    /// What it means.
+    pub failure: Failure,
+}
+
+impl NotDone {
+    /// Whether it is certain that nothing happened: the API server answered, and the fault is the request's.
+    pub fn is_certain(&self) -> bool {
+        self.code.is_some_and(|code| (400..500).contains(&code))
+    }
+}
+
+impl From<NotDone> for Failure {
+    fn from(not_done: NotDone) -> Self {
+        not_done.failure
+    }
+}
+
 impl Connection {
     /// The cluster of the target. Nothing is asked yet.
     pub async fn open(target: &Target) -> Result<Self, Failure> {
@@ -181,13 +203,32 @@ impl Connection {
         wish: Wish<'_>,
         call: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, Failure> {
+        self.write(wish, call).await.map_err(Failure::from)
+    }
+
+    /// The same for a write that may have to be undone: the error also knows whether it was refused.
+    pub async fn write<T>(
+        &self,
+        wish: Wish<'_>,
+        call: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, NotDone> {
         match tokio::time::timeout(PATIENCE, call).await {
-            Ok(answer) => answer.map_err(|error| self.failed(wish, &error)),
-            Err(_) => Err(Failure::Error(format!(
-                "the API server {} did not answer within {} s: {wish}",
-                self.server(),
-                PATIENCE.as_secs()
-            ))),
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(NotDone {
+                code: match &error {
+                    kube::Error::Api(status) => Some(status.code),
+                    _ => None,
+                },
+                failure: self.failed(wish, &error),
+            }),
+            Err(_) => Err(NotDone {
+                code: None,
+                failure: Failure::Error(format!(
+                    "the API server {} did not answer within {} s: {wish}",
+                    self.server(),
+                    PATIENCE.as_secs()
+                )),
+            }),
         }
     }
 

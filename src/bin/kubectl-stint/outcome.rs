@@ -46,6 +46,14 @@ impl Failure {
         self.reworded(|why| format!("{why}; {more}"))
     }
 
+    /// In words.
+    pub fn text(self) -> String {
+        match self {
+            Self::Refused(why) | Self::Error(why) => why,
+            Self::Output(error) => error.to_string(),
+        }
+    }
+
     fn reworded(self, word: impl FnOnce(String) -> String) -> Self {
         match self {
             Self::Refused(why) => Self::Refused(word(why)),

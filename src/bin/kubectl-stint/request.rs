@@ -101,7 +101,8 @@ pub async fn run(args: &RequestArgs, out: &mut impl Write) -> Answer {
     if let Some(namespace) = place.namespace() {
         object["metadata"]["namespace"] = namespace.into();
     }
-    let name = send::request(&connection, &place, &object).await?;
+    let made = send::request(&connection, &place, &object).await?;
+    let name = made.name.unwrap_or_default();
     let title = wait::title(&place, &name);
     if !args.wait {
         writeln!(out, "{title} created")?;

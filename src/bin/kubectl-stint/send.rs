@@ -2,12 +2,13 @@
 //! with what they hang on. What gives access is written by the operator alone; bindings that were there before are taken away and
 //! put back in `bindings.rs`.
 
-use crate::connect::{Connection, Wish};
+use crate::connect::{Connection, NotDone, Wish};
 use crate::outcome::Failure;
 use crate::requests::{self, Scope};
 use crate::wait;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::DynamicObject;
@@ -33,20 +34,28 @@ fn created_by_us() -> PostParams {
     }
 }
 
-/// Creates a request; its name comes back, also when the API server made it.
+/// Creates a request; its metadata comes back, with the name also when the API server made it.
 pub async fn request(
     connection: &Connection,
     place: &Place,
     object: &Value,
-) -> Result<String, Failure> {
+) -> Result<ObjectMeta, NotDone> {
     let scope = Scope::from(place);
     let api = scope.api(connection);
     let object: DynamicObject = serde_json::from_value(object.clone())
-        .map_err(|error| Failure::Error(format!("this is no request: {error}")))?;
+        .map_err(|error| not_sent(format!("this is no request: {error}")))?;
     let params = created_by_us();
     let call = api.create(&params, &object);
-    let made = connection.ask(scope.wish("create"), call).await?;
-    Ok(made.metadata.name.unwrap_or_default())
+    let made = connection.write(scope.wish("create"), call).await?;
+    Ok(made.metadata)
+}
+
+/// What is not even asked.
+fn not_sent(why: String) -> NotDone {
+    NotDone {
+        code: Some(400),
+        failure: Failure::Error(why),
+    }
 }
 
 /// Sets `spec.revoked`.
@@ -217,23 +226,36 @@ pub async fn policy_is(
     }
 }
 
-/// Creates a policy.
-pub async fn policy(connection: &Connection, object: &Value) -> Result<(), Failure> {
-    let object = read_policy(object)?;
+/// Creates a policy; its metadata comes back.
+pub async fn policy(connection: &Connection, object: &Value) -> Result<ObjectMeta, NotDone> {
+    let object = read_policy(object).map_err(|_| not_sent("this is no policy".into()))?;
     let name = object.metadata.name.clone().unwrap_or_default();
     let (api, params) = (policies(connection), created_by_us());
     let call = api.create(&params, &object);
-    let made = connection.ask(of_policy("create", &name), call).await;
-    made.map(drop)
+    let made = connection.write(of_policy("create", &name), call).await?;
+    Ok(made.metadata)
 }
 
-/// Deletes a policy that was created a moment ago; that it is not there is as good.
-pub async fn policy_back(connection: &Connection, name: &str) -> Result<(), Failure> {
+/// Deletes a policy that was created as this, or may have been: only the one of the UID, or where nobody knows that, one that says the
+/// same.
+pub async fn policy_back(
+    connection: &Connection,
+    name: &str,
+    uid: Option<&str>,
+    wanted: &Value,
+) -> Result<(), Failure> {
     let api = policies(connection);
     let there = connection.ask(of_policy("get", name), api.get_opt(name));
     let Some(there) = there.await? else {
         return Ok(());
     };
+    let ours = match uid {
+        Some(uid) => there.metadata.uid.as_deref() == Some(uid),
+        None => there.spec == read_policy(wanted)?.spec,
+    };
+    if !ours {
+        return Ok(());
+    }
     let params = only(there.metadata.uid);
     let call = gone(api.delete(name, &params));
     connection.ask(of_policy("delete", name), call).await
@@ -300,11 +322,13 @@ pub async fn request_is(
     }
 }
 
-/// Deletes a request that was created a moment ago, with what it gives; that it is not there is as good.
+/// Deletes a request that was created as this, or may have been, with what it gives.
 pub async fn request_back(
     connection: &Connection,
     place: &Place,
     name: &str,
+    uid: Option<&str>,
+    wanted: &Value,
 ) -> Result<(), Failure> {
     let scope = Scope::from(place);
     let wish = |verb| Wish {
@@ -315,6 +339,15 @@ pub async fn request_back(
     let Some(there) = connection.ask(wish("get"), api.get_opt(name)).await? else {
         return Ok(());
     };
+    let ours = match uid {
+        Some(uid) => there.metadata.uid.as_deref() == Some(uid),
+        None => request_is(connection, place, name, wanted)
+            .await
+            .is_ok_and(|same| same),
+    };
+    if !ours {
+        return Ok(());
+    }
     let params = only(there.metadata.uid);
     let call = gone(api.delete(name, &params));
     connection.ask(wish("delete"), call).await

@@ -20,7 +20,12 @@ pub fn line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The same with its lines.
+/// A line on stderr, for whoever reads it. That nobody does is no reason to stop in the middle of something.
+pub fn aside(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// A text of somebody else, with its lines.
 pub fn block(text: &str) -> String {
     bounded(text, MAX_TEXT)
         .chars()

@@ -71,7 +71,11 @@ pub async fn until_decided(
     let mut told = String::new();
     until(connection, place, name, timeout, |came| {
         if !came.decided && came.state != told && came.state != "New" {
-            eprintln!("{}: {}", show::line(&came.state), show::line(&came.message));
+            show::aside(&format!(
+                "{}: {}",
+                show::line(&came.state),
+                show::line(&came.message)
+            ));
             told.clone_from(&came.state);
         }
         came.decided

@@ -1,13 +1,17 @@
-//! Bindings as files: the way back also when nothing else is left.
+//! What is taken out of bindings, as files: the way back also when nothing else is left.
 
 use super::entry::Entry;
+use crate::bindings::Binding;
 use crate::outcome::Failure;
 use crate::show;
 use serde_json::{Value, json};
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+/// Most characters of the name of a binding in the name of its file.
+const MAX_NAME: usize = 100;
 
 /// A binding without what only the cluster writes.
 pub fn restorable(binding: &Value, namespace: Option<&str>) -> Value {
@@ -27,24 +31,30 @@ pub fn restorable(binding: &Value, namespace: Option<&str>) -> Value {
     })
 }
 
-/// The file of a binding: its kind, place and name, and the beginning of its UID, so that a later binding of the same name
-/// has another.
-pub fn file(folder: &Path, entry: &Entry) -> PathBuf {
+/// The file of a binding: its kind, place and name in plain characters, and the version that it was read in, so that the same binding at another
+/// time has another.
+fn file(folder: &Path, entry: &Entry) -> PathBuf {
     let kind = entry.kind.to_lowercase();
-    let uid: String = entry.uid.chars().take(8).collect();
     let place = entry.namespace.as_ref().map(|n| format!("{n}."));
-    // A name of a binding holds neither `/` nor `%` (apimachinery `pkg/api/validation/path`).
-    let name = format!(
-        "{kind}.{}{}.{uid}.yaml",
-        place.unwrap_or_default(),
-        entry.name
-    );
-    folder.join(name)
+    let place = place.unwrap_or_default();
+    let name = plain(&entry.name);
+    folder.join(format!(
+        "{kind}.{place}{name}.{}.yaml",
+        plain(&entry.resource_version)
+    ))
 }
 
-/// Writes the binding to its file, for the user alone to read. One that is there already holds the binding as it was before
-/// the first try, and stays.
-pub fn save(folder: &Path, entry: &Entry) -> Result<PathBuf, Failure> {
+/// A name as part of the name of a file, which needs no quotes in a shell.
+pub fn plain(name: &str) -> String {
+    let plain = |c: char| match c {
+        c if c.is_ascii_alphanumeric() || "-._".contains(c) => c,
+        _ => '-',
+    };
+    name.chars().take(MAX_NAME).map(plain).collect()
+}
+
+/// Writes what is taken out of the binding to its file, for the user alone to read.
+pub fn save(folder: &Path, entry: &Entry, binding: &Binding) -> Result<PathBuf, Failure> {
     let file = file(folder, entry);
     let failed = |error: io::Error| {
         let file = show::line(&file.display().to_string());
@@ -57,24 +67,24 @@ pub fn save(folder: &Path, entry: &Entry) -> Result<PathBuf, Failure> {
         .mode(0o700)
         .create(folder)
         .map_err(failed)?;
-    if !file.exists() {
-        let text = show::yaml(&entry.restore).map_err(failed)?;
-        write(&file, &text).map_err(failed)?;
-    }
+    let text = show::yaml(&binding.own()).map_err(failed)?;
+    write(&file, &text).map_err(failed)?;
     Ok(file)
 }
 
 /// Under another name first: a file with half of a binding is worse than none.
 fn write(file: &Path, text: &str) -> io::Result<()> {
     let half = file.with_extension("yaml.part");
-    let _ = fs::remove_file(&half);
     let mut options = OpenOptions::new();
     let mut out = options
         .write(true)
-        .create_new(true)
+        .create(true)
+        .truncate(true)
         .mode(0o600)
         .open(&half)?;
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.sync_all());
+    out.set_permissions(Permissions::from_mode(0o600))?;
+    let written = out.write_all(text.as_bytes());
+    let written = written.and_then(|()| out.sync_all());
     let named = written.and_then(|()| fs::rename(&half, file));
     if named.is_err() {
         let _ = fs::remove_file(&half);

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 use stint::domain::grant::Account;
 use stint::domain::plain::PlainFinding;
+use stint::domain::rules::Rule;
 
 /// That nothing ends it, which is so of every entry, and therefore says nothing about its risk.
 pub const STANDING: &str = "WA-STANDING";
@@ -62,6 +63,8 @@ pub struct Entry {
     pub subjects: Vec<Subject>,
     /// The role, as kind and name.
     pub role: (String, String),
+    /// Its rules, as they were read; none where the role is not there.
+    pub rules: Option<Vec<Rule>>,
     /// The account; none for a group of accounts.
     pub account: Option<Account>,
     /// Whether the account exists; none where nobody looked.

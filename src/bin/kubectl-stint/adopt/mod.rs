@@ -6,6 +6,7 @@ mod apply;
 mod backup;
 mod entry;
 mod journal;
+mod mover;
 mod propose;
 mod rights;
 mod source;

@@ -8,18 +8,23 @@ use crate::report::{Finding, Judged, Level, Outcome, severity_name};
 use crate::world::{NAMED, World};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use stint::api::names;
 use stint::domain::catalogue::{self, Disposition};
 use stint::domain::grant::Account;
 use stint::domain::hygiene;
 use stint::domain::plain::scope_of;
 use stint::domain::request;
-use stint::domain::rules::{self, Rule};
-use stint::domain::served;
+use stint::domain::rules::{self, ALL, Rule};
+use stint::domain::served::{self, Lookup};
 use stint::domain::{catalogue::Scope, window};
 
 /// How long grants of a risk last at most unless a policy says otherwise, from medium to critical.
 const LONGEST: [&str; 3] = ["24h", "8h", "1h"];
+/// Code of a role that gives nothing where it is bound.
+pub const GIVES_NOTHING: &str = "WA-INERT";
+/// Most resources that are named in a note.
+const SHOWN: usize = 8;
 /// Rounds in which findings are accepted or the time is shortened; the catalogue has no longer chains.
 const ROUNDS: usize = 8;
 
@@ -100,13 +105,24 @@ pub fn propose(
         return Err(vec![why("OB-R05", "roleRef", message)]);
     }
     let rules = kept(place, all, world);
+    let unserved = unserved(all, world);
     if rules.is_empty() {
-        let message = "the role gives nothing here; delete the binding".to_owned();
-        return Err(vec![why("WA-INERT", "roleRef", message)]);
+        return Err(vec![match unserved.is_empty() {
+            true => why(
+                GIVES_NOTHING,
+                "roleRef",
+                "the role gives nothing here".to_owned(),
+            ),
+            false => why("WA-UNKNOWN-RESOURCE", "roleRef", not_served(&unserved)),
+        }]);
+    }
+    let mut notes = left_out(all, &rules);
+    if !unserved.is_empty() {
+        notes.push(not_served(&unserved));
     }
     let mut draft = Draft {
         place,
-        notes: left_out(all, &rules),
+        notes,
         rules,
         accepts: Vec::new(),
         duration: place.duration.to_owned(),
@@ -148,6 +164,37 @@ fn kept(place: &Place<'_>, all: &[Rule], world: &World) -> Vec<Rule> {
             .for_each(|rule| rule.non_resource_urls.clear());
     }
     rules::canonical(&rules)
+}
+
+/// Resources by name that nothing serves, in the words of kubectl.
+fn unserved(all: &[Rule], world: &World) -> BTreeSet<String> {
+    let Some(served) = &world.served else {
+        return BTreeSet::new();
+    };
+    let pairs = all.iter().flat_map(|rule| {
+        let resources = rule.resources.iter();
+        resources.flat_map(|resource| rule.api_groups.iter().map(move |group| (group, resource)))
+    });
+    let named = pairs.filter(|(group, resource)| !group.contains(ALL) && !resource.contains(ALL));
+    let unknown =
+        named.filter(|(group, resource)| served.look_up(group, resource) == Lookup::Unknown);
+    let words = unknown.map(|(group, resource)| match group.as_str() {
+        "" => resource.clone(),
+        group => format!("{resource}.{group}"),
+    });
+    words.collect()
+}
+
+fn not_served(unserved: &BTreeSet<String>) -> String {
+    let named: Vec<&str> = unserved.iter().take(SHOWN).map(String::as_str).collect();
+    let more = match unserved.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "nothing serves {}{more}: a grant cannot have them, and whoever asks the authorizer for them (as kube-rbac-proxy does) loses them",
+        named.join(", ")
+    )
 }
 
 fn left_out(all: &[Rule], kept: &[Rule]) -> Vec<String> {

@@ -39,19 +39,18 @@ impl Rights {
         }
     }
 
-    /// Those of them that the account has not, or only by what these words of the authorizer's answer name.
-    pub async fn missing(
+    /// What gives each of them, in the words of the authorizer; none where nothing does, or only what these words name.
+    pub async fn givers(
         &self,
         connection: &Connection,
         without: &[String],
-    ) -> Result<Vec<&Question>, Failure> {
+    ) -> Result<Vec<(&Question, Option<String>)>, Failure> {
         let ask = async |question| {
             let by = can::one(connection, &self.place, &self.subject, question).await?;
             let counts = |by: &String| !without.iter().any(|words| by.starts_with(words));
-            Ok::<_, Failure>(by.filter(counts).is_none().then_some(question))
+            Ok::<_, Failure>((question, by.filter(counts)))
         };
         let answers = stream::iter(&self.asked).map(ask).buffered(AT_ONCE);
-        let answers: Vec<Option<&Question>> = answers.try_collect().await?;
-        Ok(answers.into_iter().flatten().collect())
+        answers.try_collect().await
     }
 }

@@ -12,8 +12,9 @@ use jiff::Timestamp;
 use kube::Api;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::{Value, json};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
+use stint::api::names;
 use stint::cluster::discovery::Discovery;
 use stint::domain::served::{Lookup, Served};
 
@@ -25,8 +26,8 @@ pub struct Known {
     pub connection: Option<Connection>,
     /// What the cluster serves, where one was asked.
     pub served: Option<Arc<Served>>,
-    /// UIDs of the requests there are.
-    pub requests: HashSet<String>,
+    /// Place and name of the binding of each request that is not over, by the UID of the request.
+    pub requests: HashMap<String, (Option<String>, String)>,
     /// The namespace that is looked at, or with files that of objects that name none.
     pub namespace: String,
     /// Whether accounts of all namespaces were read.
@@ -58,7 +59,7 @@ fn of_files(args: &AdoptArgs) -> Result<Known, Failure> {
         objects: input.objects,
         connection: None,
         served: None,
-        requests: HashSet::new(),
+        requests: HashMap::new(),
         namespace: place::legal("namespace", namespace)?.to_owned(),
         everywhere: true,
         failures: input.failures,
@@ -131,17 +132,17 @@ async fn discover(connection: &Connection) -> Result<Arc<Served>, Failure> {
     answer.map_err(|error| connection.failed_call(wish, &error))
 }
 
-/// UIDs of the requests that there are; none where Stint is not installed yet.
+/// Where the bindings of live requests are; none where Stint is not installed yet.
 async fn requests(
     connection: &Connection,
     served: &Served,
     within: Option<&str>,
-) -> Result<HashSet<String>, Failure> {
+) -> Result<HashMap<String, (Option<String>, String)>, Failure> {
     if !matches!(
         served.look_up("stint.dev", "workloadaccesses"),
         Lookup::Home(_)
     ) {
-        return Ok(HashSet::new());
+        return Ok(HashMap::new());
     }
     let namespaced = match within {
         Some(namespace) => Scope::Namespace(namespace.to_owned()),
@@ -149,8 +150,15 @@ async fn requests(
     };
     let mut found = requests::list(connection, &namespaced, None).await?;
     found.extend(requests::list(connection, &Scope::Cluster, None).await?);
-    let uids = found.into_iter().filter_map(|request| request.metadata.uid);
-    Ok(uids.collect())
+    let at_work = found
+        .into_iter()
+        .filter(|r| r.data["status"]["endedTime"].is_null());
+    let made = at_work.filter_map(|request| {
+        let (uid, name) = (request.metadata.uid?, request.metadata.name?);
+        let made = names::made_object_name(&name, &uid);
+        Some((uid, (request.metadata.namespace, made)))
+    });
+    Ok(made.collect())
 }
 
 /// Items of a list come without their kind.

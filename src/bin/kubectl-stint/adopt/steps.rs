@@ -1,5 +1,6 @@
 //! The steps from a binding to a grant, and back, as commands for a person to run one after the other.
 
+use super::backup;
 use super::entry::{Decision, Entry};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -39,7 +40,8 @@ pub fn of(entry: &Entry) -> Vec<Step> {
 }
 
 fn deletion(entry: &Entry, account: &Account) -> Vec<Step> {
-    let file = format!("{}.restore.yaml", quoted(&file_name(entry)));
+    let place = entry.namespace.as_deref().unwrap_or("cluster");
+    let file = format!("{place}.{}.restore.yaml", backup::plain(&entry.name));
     vec![
         step(
             "save the binding",
@@ -80,17 +82,16 @@ fn moving(entry: &Entry, account: &Account, name: &str, request: &str) -> Vec<St
 /// The survey of this account in this binding alone, into a file.
 fn survey(entry: &Entry, account: &Account, form: &str, file: &str) -> String {
     let namespace = entry.namespace.as_ref().unwrap_or(&account.namespace);
+    let duration = entry
+        .proposal()
+        .map(|p| format!(" --duration {}", p.duration));
     format!(
-        "kubectl stint adopt -n {} --serviceaccount {} --binding {} -o {form} > {file}",
+        "kubectl stint adopt -n {} --serviceaccount {} --binding {}{} -o {form} > {file}",
         quoted(namespace),
         quoted(&account.to_string()),
         quoted(&entry.name),
+        duration.unwrap_or_default(),
     )
-}
-
-fn file_name(entry: &Entry) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
-    entry.name.chars().map(plain).collect()
 }
 
 fn back(file: &str, request: Option<&str>) -> Step {
@@ -132,7 +133,7 @@ pub fn without(entry: &Entry) -> Value {
 }
 
 /// A word for a shell: names of bindings may hold anything but `/` and `%`.
-fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._:/@".contains(c);
     match !word.is_empty() && !word.starts_with('-') && word.chars().all(plain) {
         true => word.to_owned(),

@@ -3,7 +3,7 @@
 use super::AdoptArgs;
 use super::backup;
 use super::entry::{Decision, Entry, STANDING, Told, made_by, told, why};
-use super::propose::{self, Place};
+use super::propose::{self, GIVES_NOTHING, Place};
 use super::source::Known;
 use crate::outcome::Failure;
 use crate::place::legal;
@@ -187,10 +187,14 @@ impl Surveyor<'_> {
         named && !elsewhere
     }
 
-    /// A label alone is anybody's to write: the request must be there.
+    /// A label alone is anybody's to write: the request must be there and at work, and its binding has this place and name, which nobody
+    /// else's can have at the same time.
     fn is_of_a_grant(&self, case: &Case<'_>) -> bool {
         let uid = label(case.object, names::GRANT);
-        uid.is_some_and(|uid| self.known.requests.contains(uid))
+        let made = uid.and_then(|uid| self.known.requests.get(uid));
+        made.is_some_and(|(namespace, name)| {
+            *namespace == case.namespace && name == case.object.name()
+        })
     }
 
     fn entry(&mut self, case: &Case<'_>, account: Option<Account>, at: Vec<usize>) -> Entry {
@@ -213,6 +217,7 @@ impl Surveyor<'_> {
             at,
             subjects: case.subjects.clone(),
             role: (case.role_ref.kind.clone(), case.role_ref.name.clone()),
+            rules: role.as_ref().map(|role| role.rules.clone()),
             account,
             exists,
             created: of_metadata("creationTimestamp").parse().ok(),
@@ -249,6 +254,14 @@ impl Surveyor<'_> {
             let of_subject = findings.iter().filter(|f| f.path != "roleRef");
             return keep(of_subject.cloned().collect());
         };
+        if is_held(case.object) {
+            let message = "has a finalizer or is being deleted, so it would go on giving rights for an unknown time";
+            return keep(vec![why(STANDING, "metadata", message.into())]);
+        }
+        if !is_plain(case) {
+            let message = "or the name of its role or subject has characters that the authorizer's answers cannot be compared for";
+            return keep(vec![why(STANDING, "metadata.name", message.into())]);
+        }
         if is_of_stint(case.object) {
             let message = "is labelled as part of Stint, which cannot live on its own grants";
             return keep(vec![why(STANDING, "metadata.labels", message.into())]);
@@ -285,7 +298,16 @@ impl Surveyor<'_> {
         };
         let now = self.known.now;
         match propose::propose(&place, &role.rules, &mut self.bench, now) {
-            Ok(proposal) => Decision::Move(Box::new(proposal)),
+            Ok(mut proposal) => {
+                if case.namespace.is_none() && !self.known.everywhere {
+                    let text = "combinations with what the account holds in other namespaces were not looked at; -A does";
+                    proposal.notes.push(text.into());
+                }
+                Decision::Move(Box::new(proposal))
+            }
+            Err(mut why) if why.len() == 1 && why[0].code == GIVES_NOTHING => {
+                Decision::Delete(why.remove(0))
+            }
             Err(why) => Decision::Keep {
                 why,
                 fine: propose::fine(&place, &role.rules, &mut self.bench, now),
@@ -348,11 +370,30 @@ fn is_default(case: &Case<'_>, at: &[usize]) -> bool {
     let identity = |subject| binding::identity(case.scope(), subject);
     let known: Vec<String> = own.iter().map(identity).collect();
     let mut mine = at.iter().map(|at| identity(&case.subjects[*at]));
-    mine.all(|subject| known.contains(&subject))
+    // Kubernetes gives its bindings the names of their roles, but for one that begins with `system::`.
+    let (name, role) = (case.object.name(), case.role_ref.name.as_str());
+    let own_role = name == role || name.strip_prefix("system::") == Some(role);
+    own_role && mine.all(|subject| known.contains(&subject))
 }
 
 fn label<'a>(object: &'a Object, name: &str) -> Option<&'a str> {
     object.node.get("metadata")?.get("labels")?.text(name)
+}
+
+fn is_held(object: &Object) -> bool {
+    let metadata = object.node.value()["metadata"].take();
+    let finalizers = metadata["finalizers"].as_array();
+    finalizers.is_some_and(|list| !list.is_empty()) || !metadata["deletionTimestamp"].is_null()
+}
+
+/// Whether all names are of visible ASCII, which Go and Rust quote alike.
+fn is_plain(case: &Case<'_>) -> bool {
+    let subjects = case.subjects.iter().map(|subject| subject.name.as_str());
+    let own = [case.object.name(), case.role_ref.name.as_str()];
+    let plain = |c: char| c.is_ascii_graphic() || c == ' ';
+    own.into_iter()
+        .chain(subjects)
+        .all(|name| name.chars().all(plain))
 }
 
 fn is_of_stint(object: &Object) -> bool {
