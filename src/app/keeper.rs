@@ -33,17 +33,7 @@ impl Keeper {
     /// whenever somebody changed something.
     pub(super) async fn run(self, (certificate, receipt_keys): (Gate, Gate)) {
         let changed = Notify::new();
-        let (secret, configuration) = (
-            &self.args.certificate_secret,
-            &self.args.webhook_configuration,
-        );
-        let watch = own_watches::watch(
-            &self.client,
-            &self.args.namespace,
-            secret,
-            configuration,
-            &changed,
-        );
+        let watch = own_watches::watch(&self.client, &self.args, &changed);
         tokio::join!(watch, self.keep(certificate, receipt_keys, &changed));
     }
 
@@ -54,7 +44,7 @@ impl Keeper {
             let now = self.clock.now();
             let faults = self.certificates.keep(now).await;
             let serves = self.certificates.is_serving(now);
-            trusted |= serves && faults.is_empty();
+            trusted |= serves && !faults.iter().any(|fault| fault.stops);
             match serves && trusted {
                 true => certificate.open(),
                 false => certificate.close(),

@@ -22,6 +22,7 @@ pub mod own_watches;
 mod rbac_watches;
 mod reference_watches;
 mod references;
+pub mod registered;
 pub mod standing;
 pub mod status;
 pub mod stores;

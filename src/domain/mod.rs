@@ -30,6 +30,7 @@ pub mod plan;
 pub mod policy;
 pub mod receipt;
 pub mod record;
+pub mod registration;
 pub mod request;
 pub mod retry;
 mod rights;
