@@ -239,6 +239,7 @@ pub fn start(operator: Operator, shutdown: &Shutdown) -> Result<Tasks, Error> {
         &Granting {
             ceiling_role: &args.ceiling_role,
             namespace: &args.namespace,
+            receipt_secret: &args.receipt_secret,
             cluster_grants: args.cluster_grants,
             until_kinds: &until_kinds(&args),
             guard: &guarding(&args),

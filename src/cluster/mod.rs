@@ -15,6 +15,7 @@ pub mod events;
 pub mod facts;
 pub mod fence;
 pub mod guard_reports;
+pub mod key_ring;
 pub mod keys;
 pub mod lease;
 mod made;

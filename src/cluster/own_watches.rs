@@ -1,4 +1,4 @@
-//! Notices at once when somebody changes the certificate's Secret or the webhook configurations. Only a hint: they are looked at
+//! Notices at once when somebody changes the operator's two Secrets or the webhook configurations. Only a hint: they are looked at
 //! once a minute anyway.
 
 use crate::config::RunArgs;
@@ -14,7 +14,7 @@ use kube::{Api, Client};
 use std::fmt::Debug;
 use tokio::sync::Notify;
 
-/// Tells of each change of these objects, for ever. The content of the Secret is not read.
+/// Tells of each change of these objects, for ever. The content of a Secret is not read.
 pub async fn watch(client: &Client, args: &RunArgs, changed: &Notify) {
     let secrets: Api<PartialObjectMeta<Secret>> = Api::namespaced(client.clone(), &args.namespace);
     let mutating: Api<PartialObjectMeta<MutatingWebhookConfiguration>> = Api::all(client.clone());
@@ -27,7 +27,8 @@ pub async fn watch(client: &Client, args: &RunArgs, changed: &Notify) {
         }
     };
     tokio::join!(
-        follow(secrets, &args.certificate_secret, changed),
+        follow(secrets.clone(), &args.certificate_secret, changed),
+        follow(secrets, &args.receipt_secret, changed),
         follow(mutating, configuration, changed),
         follow(validating.clone(), configuration, changed),
         guard,
