@@ -2,6 +2,7 @@
 
 mod clients;
 mod core;
+mod definitions;
 mod keeper;
 
 pub use core::{Core, Granting, core};
@@ -251,6 +252,8 @@ pub fn start(operator: Operator, shutdown: &Shutdown) -> Result<Tasks, Error> {
         &readiness,
     );
     let mut tasks = Tasks::new();
+    let skew = definitions::keep(client.clone(), readiness.gate("definitions"));
+    until_stopped(&mut tasks, &shutdown.stop, "definitions", skew);
     let keeper = Keeper {
         certificates: Certificates::new(client.clone(), &args, resolver, Arc::clone(&metrics)),
         events: Events::new(client.clone()),

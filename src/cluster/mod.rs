@@ -10,6 +10,7 @@ pub mod catch_up;
 pub mod certificate;
 pub mod check;
 pub mod client;
+pub mod definitions;
 pub mod discovery;
 pub mod events;
 pub mod facts;

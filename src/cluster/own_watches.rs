@@ -35,7 +35,7 @@ pub async fn watch(client: &Client, args: &RunArgs, changed: &Notify) {
     );
 }
 
-async fn follow<K>(api: Api<PartialObjectMeta<K>>, name: &str, changed: &Notify)
+pub(super) async fn follow<K>(api: Api<PartialObjectMeta<K>>, name: &str, changed: &Notify)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
 {

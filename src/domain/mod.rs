@@ -11,6 +11,7 @@ pub mod completion;
 pub mod condition;
 pub mod covers;
 pub mod defaults;
+pub mod definitions;
 pub mod desired;
 pub mod drift;
 mod explain;
