@@ -1,6 +1,8 @@
 //! The composition root: the only file that knows every module, and the only one that spawns tasks.
 
+mod clients;
 mod core;
+mod definitions;
 mod keeper;
 
 pub use core::{Core, Granting, core};
@@ -230,15 +232,15 @@ pub fn start(operator: Operator, shutdown: &Shutdown) -> Result<Tasks, Error> {
     let heart = liveness.heart("deadline-queue", HEARTBEAT);
     let resolver = Arc::new(Resolver::default());
     let clients = args.webhook_client_ca.as_deref();
-    let clients = clients.map(Authorities::read).transpose()?;
-    let tls = resolver::server_config(Arc::clone(&resolver), clients.as_ref());
-    let tls = tls.map_err(Error::Tls)?;
-    let tls = Arc::new(tls);
+    let clients = clients.map(Authorities::read).transpose()?.map(Arc::new);
+    let tls = resolver::server_config(Arc::clone(&resolver), clients.clone());
+    let mut tls = server::Tls::from(Arc::new(tls.map_err(Error::Tls)?));
     let election = election(&args)?;
     let core = core(
         &Granting {
             ceiling_role: &args.ceiling_role,
             namespace: &args.namespace,
+            receipt_secret: &args.receipt_secret,
             cluster_grants: args.cluster_grants,
             until_kinds: &until_kinds(&args),
             guard: &guarding(&args),
@@ -250,6 +252,8 @@ pub fn start(operator: Operator, shutdown: &Shutdown) -> Result<Tasks, Error> {
         &readiness,
     );
     let mut tasks = Tasks::new();
+    let skew = definitions::keep(client.clone(), readiness.gate("definitions"));
+    until_stopped(&mut tasks, &shutdown.stop, "definitions", skew);
     let keeper = Keeper {
         certificates: Certificates::new(client.clone(), &args, resolver, Arc::clone(&metrics)),
         events: Events::new(client.clone()),
@@ -264,6 +268,12 @@ pub fn start(operator: Operator, shutdown: &Shutdown) -> Result<Tasks, Error> {
     );
     let stop = &shutdown.stop;
     until_stopped(&mut tasks, stop, "secrets", keeper.run(gates));
+    if let Some(clients) = clients {
+        tls.renewed = clients.renewed();
+        let gate = readiness.gate("webhook-clients");
+        let keep = clients::keep(clients, gate, Arc::clone(&metrics));
+        until_stopped(&mut tasks, stop, "webhook clients", keep);
+    }
     let admission = Arc::new(core.admission());
     tasks.spawn({
         let drain = shutdown.drain.clone();

@@ -156,6 +156,11 @@ pub struct RunArgs {
     #[arg(long, env = "STINT_WEBHOOK_CLIENT_CA")]
     pub webhook_client_ca: Option<PathBuf>,
 
+    /// Seconds for which the webhook configurations let the API server wait; another number there is told. Without the flag it is not
+    /// looked at
+    #[arg(long, env = "STINT_WEBHOOK_TIMEOUT")]
+    pub webhook_timeout: Option<u32>,
+
     /// Secret with the webhook's certificate; the operator makes it in its mode, and only reads it in the others
     #[arg(
         long,
@@ -192,6 +197,11 @@ pub struct RunArgs {
     /// Name of the guard's ValidatingWebhookConfiguration, whose caBundle the operator publishes; without it the guard is off
     #[arg(long, env = "STINT_GUARD_CONFIGURATION")]
     pub guard_configuration: Option<String>,
+
+    /// What the guard's configuration says for where it denies and nobody answers; another word there is told. Without the flag it is
+    /// not looked at
+    #[arg(long, env = "STINT_GUARD_FAILURE_POLICY", value_parser = ["Fail", "Ignore"])]
+    pub guard_failure_policy: Option<String>,
 
     /// What the guard does in namespaces without the label stint.dev/guard
     #[arg(long, env = "STINT_GUARD_DEFAULT_MODE", value_parser = ["audit", "warn", "deny"], default_value = "audit")]

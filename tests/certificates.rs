@@ -1,5 +1,7 @@
 //! The webhook's certificate, whoever makes it: over real TLS, trusted by nothing but what the webhook configurations say.
 
+#[path = "support/registered.rs"]
+mod registered;
 mod support;
 #[path = "support/webhook.rs"]
 mod tls;
@@ -14,11 +16,10 @@ use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore};
-use serde_json::{Value, json};
+use serde_json::json;
 use stint::app::{Operator, Shutdown, start};
 use stint::clock::{Clock, SystemClock};
 use stint::cluster::certificate::{Certificates, Fault};
-use stint::cluster::webhook_configurations::{MUTATING, VALIDATING};
 use stint::config::{Cli, Command, RunArgs};
 use stint::ops::metrics::Metrics;
 use stint::tls::bundle::Bundle;
@@ -43,21 +44,8 @@ const DAY: SignedDuration = SignedDuration::from_hours(24);
 fn cluster() -> FakeApi {
     let api = FakeApi::new(Timestamp::now());
     api.namespace(NAMESPACE, json!({}));
-    let webhooks = |names: &[&str]| -> Vec<Value> {
-        let entry = |name: &&str| {
-            json!({"name": name, "clientConfig": {"url": "https://localhost/"}, "sideEffects": "None",
-            "admissionReviewVersions": ["v1"]})
-        };
-        names.iter().map(entry).collect()
-    };
-    for (kind, names) in [
-        ("MutatingWebhookConfiguration", &MUTATING[..]),
-        ("ValidatingWebhookConfiguration", &VALIDATING[..]),
-    ] {
-        api.seed(
-            json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind,
-            "metadata": {"name": "stint"}, "webhooks": webhooks(names)}),
-        );
+    for object in registered::configurations("https://localhost") {
+        api.seed(object);
     }
     api
 }
@@ -129,8 +117,9 @@ fn published(api: &FakeApi, kind: &str) -> String {
                 .unwrap_or_default(),
             bundle
         );
-        assert_eq!(
-            webhook["clientConfig"]["url"], "https://localhost/",
+        let url = webhook["clientConfig"]["url"].as_str().unwrap();
+        assert!(
+            url.starts_with("https://localhost/"),
             "nothing else is touched"
         );
     }
@@ -520,6 +509,77 @@ async fn what_somebody_edits_is_repaired_and_what_somebody_deletes_is_said() {
     assert!(text.contains("stint_webhook_faults{kind=\"Secret\"} 0"));
 }
 
+/// The arguments with a guard, and with the timeout that the chart gives by default.
+fn guarded_args(mode: &str) -> RunArgs {
+    RunArgs {
+        guard_configuration: Some("stint-guard".to_owned()),
+        guard_failure_policy: Some("Ignore".to_owned()),
+        guard_exempt_groups: vec!["system:masters".to_owned()],
+        webhook_timeout: Some(5),
+        ..args(mode)
+    }
+}
+
+#[tokio::test]
+async fn every_edit_that_takes_something_from_the_webhook_is_said_with_the_remedy() {
+    let (api, now) = (cluster(), Timestamp::now());
+    let mut replica = Replica::new(&api, "one", "operator").await;
+    let resolver = replica.webhook.resolver.clone();
+    let client = api.client_as("one", &[]);
+    let metrics = Arc::clone(&replica.metrics);
+    replica.certificates = Certificates::new(client, &guarded_args("operator"), resolver, metrics);
+    assert_eq!(replica.keep(now).await, []);
+    let mut said = 0;
+    for (kind, name) in [
+        (KINDS[0], "stint"),
+        (KINDS[1], "stint"),
+        (KINDS[1], "stint-guard"),
+    ] {
+        let whole = api.get(kind, "", name).unwrap();
+        for place in 0..whole["webhooks"].as_array().unwrap().len() {
+            let entry = whole["webhooks"][place]["name"].as_str().unwrap();
+            for (says, edit) in registered::edits() {
+                let mut edited = whole.clone();
+                edit(&mut registered::webhooks(&mut edited)[place]);
+                api.seed(edited);
+                let faults = replica.keep(now).await;
+                let texts: Vec<&str> = faults.iter().map(|f| f.text.as_str()).collect();
+                let text = texts.concat();
+                assert_eq!(faults.len(), 1, "{entry}: {says}: {text}");
+                assert!(text.contains(&format!("{entry}: {says}")), "{says}: {text}");
+                assert!(
+                    text.contains("delete it and upgrade or sync the chart"),
+                    "{text}"
+                );
+                assert_eq!(faults[0].about.name.as_deref(), Some(name));
+                assert!(!faults[0].stops, "one replica less makes it worse: {text}");
+                said += 1;
+            }
+        }
+        api.seed(whole);
+        assert_eq!(replica.keep(now).await, [], "{name} is as it was");
+    }
+    assert_eq!(said, 10 * registered::edits().len());
+}
+
+#[tokio::test]
+async fn a_guard_without_configuration_is_said_and_stops_nobody() {
+    let (api, now) = (cluster(), Timestamp::now());
+    let replica = Replica::new(&api, "one", "operator").await;
+    let resolver = replica.webhook.resolver.clone();
+    let client = api.client_as("one", &[]);
+    let metrics = Arc::clone(&replica.metrics);
+    let certificates = Certificates::new(client, &guarded_args("operator"), resolver, metrics);
+    api.remove(KINDS[1], "", "stint-guard");
+    let faults = certificates.keep(now).await;
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    let text = "ValidatingWebhookConfiguration 'stint-guard' does not exist, so nobody looks at";
+    assert!(faults[0].text.starts_with(text), "{faults:?}");
+    assert!(!faults[0].stops);
+    let metrics = replica.metrics.encode().unwrap();
+    assert!(metrics.contains("stint_webhook_faults{kind=\"ValidatingWebhookConfiguration\"} 1"));
+}
+
 /// Asks until the answer has this status and says this; the whole operator runs.
 async fn readyz(admin: std::net::SocketAddr, status: &str, says: &str) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -584,10 +644,24 @@ async fn readyz_and_an_event_say_what_is_wrong_and_a_change_is_noticed_at_once()
         "MutatingWebhookConfiguration 'stint' does not exist",
     )
     .await;
+    // What was edited is said too, and a replica that knows of it is no less ready.
+    for mut object in registered::configurations("https://localhost") {
+        if object["kind"] == "MutatingWebhookConfiguration" {
+            registered::webhooks(&mut object)[0]["failurePolicy"] = "Ignore".into();
+            api.seed(object);
+        }
+    }
+    readyz(
+        address,
+        "200",
+        "receipt.workloadaccess.stint.dev: `failurePolicy` is Ignore, not Fail",
+    )
+    .await;
     let events = api.list("events", "");
     let told = |reason: &str| events.iter().filter(|e| e["reason"] == reason).count();
     assert!(told("CertificateUnusable") >= 1, "{events:?}");
     assert_eq!(told("WebhookConfigurationDamaged"), 1, "{events:?}");
+    assert_eq!(told("WebhookConfigurationEdited"), 1, "{events:?}");
     assert!(!api.calls().iter().any(|c| (on("PATCH", "secrets"))(c)));
 }
 

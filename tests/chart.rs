@@ -7,7 +7,6 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use stint::cluster::webhook_configurations::{MUTATING, VALIDATING};
 use stint::domain::completion::{Kind, default_kinds};
 
 /// The longest default that the table of values shows.
@@ -154,19 +153,6 @@ fn the_operator_cannot_bind_escalate_impersonate_or_use_wildcards() {
         &values::values()["grantable"]["rules"],
         "the default ceiling",
     );
-}
-
-#[test]
-fn the_operator_misses_no_webhook_of_the_chart_and_no_other() {
-    let text = read("charts/stint/templates/webhooks.yaml");
-    let mut listed: Vec<&str> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("- name: "))
-        .collect();
-    listed.sort_unstable();
-    let mut known = [&MUTATING[..], &VALIDATING[..]].concat();
-    known.sort_unstable();
-    assert_eq!(listed, known);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod support;
 
+use kube::api::PostParams;
 use kube::{Client, Config};
 use serde_json::{Value, json};
 use support::cluster::{User, eventually};
@@ -28,8 +29,12 @@ async fn forged_receipt(stint: &Stint, team: &Team) -> Result<Value, kube::Error
         .await
 }
 
+/// The tests start the operator anew with other settings.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 #[tokio::test]
 async fn with_an_authority_for_clients_the_api_server_is_answered_and_nobody_else() {
+    let _alone = ALONE.lock().await;
     let stint = Stint::shared(env!("CARGO_BIN_EXE_stint")).await;
     let team = Team::new(stint).await;
     // So it is without one: what the API server may ask, everybody may.
@@ -56,4 +61,54 @@ async fn with_an_authority_for_clients_the_api_server_is_answered_and_nobody_els
     })
     .await;
     team.becomes("asked", "Active").await;
+    stint.restart_with(&[]).await;
+}
+
+#[tokio::test]
+async fn a_changed_authority_counts_without_a_restart() {
+    let _alone = ALONE.lock().await;
+    let stint = Stint::shared(env!("CARGO_BIN_EXE_stint")).await;
+    let team = Team::new(stint).await;
+    let right = std::fs::read(stint.cluster().webhook_client_ca()).unwrap();
+    let file = stint.cluster().dir().join("clients-of-the-webhook.crt");
+    // The cluster's own authority has signed no certificate that the API server shows to webhooks.
+    std::fs::copy(stint.cluster().ca_pem_path(), &file).unwrap();
+    stint
+        .restart_with(&[format!("STINT_WEBHOOK_CLIENT_CA={}", file.display())])
+        .await;
+    let asked = team.requests(User::Alice);
+    let dry_run = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let refused = eventually("the API server is not answered", async || {
+        asked
+            .create(&dry_run, &team.request("early", "1h"))
+            .await
+            .err()
+    })
+    .await;
+    assert!(
+        refused.to_string().contains("failed calling webhook"),
+        "{refused}"
+    );
+
+    std::fs::write(&file, "no certificate").unwrap();
+    eventually("a file without an authority is said", async || {
+        let (status, body) = stint.admin_get("/readyz").await.ok()?;
+        (status == 200 && body.contains("must hold certificates of authorities, PEM")).then_some(())
+    })
+    .await;
+
+    std::fs::write(&file, right).unwrap();
+    eventually("the API server is answered", async || {
+        asked
+            .create(&dry_run, &team.request("asked", "1h"))
+            .await
+            .ok()
+    })
+    .await;
+    let (_, body) = stint.admin_get("/readyz").await.unwrap();
+    assert_eq!(body, "ok\n");
+    stint.restart_with(&[]).await;
 }

@@ -67,11 +67,12 @@ async fn a_request_from_before_the_keys_were_loaded_is_looked_at_again() {
     let world = World::new();
     let operator = world.operator();
     world.pass(SECOND).await;
-    let keys = operator.keys.write().unwrap().take();
+    let keys = operator.keys.known();
+    operator.keys.set(None);
     world.admit("a", json!({"duration": "1h"}));
     world.pass(SECOND).await;
     assert_eq!(world.reason("a"), "Refused");
-    *operator.keys.write().unwrap() = keys;
+    operator.keys.set(keys);
     world.pass(MINUTE).await;
     assert_eq!(world.reason("a"), "Active");
 }

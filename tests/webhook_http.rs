@@ -360,13 +360,44 @@ async fn is_answered(webhook: &Webhook, tls: Arc<ClientConfig>) -> bool {
 async fn with_an_authority_for_clients_only_its_own_are_answered() {
     let (file, authority) = clients_of("clients");
     let (_, stranger) = clients_of("strangers");
-    let clients = Authorities::read(&file).unwrap();
-    let webhook = Webhook::start_for(patient(), Some(&clients)).await;
+    let clients = Arc::new(Authorities::read(&file).unwrap());
+    let webhook = Webhook::start_for(patient(), Some(clients)).await;
     assert!(is_answered(&webhook, showing(&webhook, &authority)).await);
     assert!(!is_answered(&webhook, showing(&webhook, &stranger)).await);
     assert!(!is_answered(&webhook, client_config(&webhook.bundle.ca_pem)).await);
     let open = Webhook::start(patient()).await;
     assert!(is_answered(&open, client_config(&open.bundle.ca_pem)).await);
+}
+
+#[tokio::test]
+async fn another_authority_for_clients_counts_at_once_and_who_was_welcome_must_come_again() {
+    let (file, old) = clients_of("old-clients");
+    let (new_file, new) = clients_of("new-clients");
+    let clients = Arc::new(Authorities::read(&file).unwrap());
+    let webhook = Webhook::start_for(patient(), Some(Arc::clone(&clients))).await;
+    let mut connected = Client::connect(webhook.address, showing(&webhook, &old))
+        .await
+        .unwrap();
+    assert!(connected.review("u", "fine").await.verdict().1);
+    assert!(!clients.reread().unwrap(), "it says the same");
+
+    // What cannot be used changes nothing.
+    std::fs::write(&file, "").unwrap();
+    assert!(clients.reread().is_err());
+    assert!(is_answered(&webhook, showing(&webhook, &old)).await);
+    assert!(connected.review("u", "fine").await.verdict().1);
+
+    std::fs::write(&file, std::fs::read(new_file).unwrap()).unwrap();
+    assert!(clients.reread().unwrap());
+    let mut rest = Vec::new();
+    let closed = not_hanging(connected.stream.read_to_end(&mut rest)).await;
+    assert_eq!(
+        (closed.unwrap(), rest.len()),
+        (0, 0),
+        "closed and nothing said"
+    );
+    assert!(!is_answered(&webhook, showing(&webhook, &old)).await);
+    assert!(is_answered(&webhook, showing(&webhook, &new)).await);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use crate::clock::Clock;
 use crate::cluster::events::{Events, Seen};
 use crate::cluster::facts::FactReader;
 use crate::cluster::fence::{Leadership, fence};
+use crate::cluster::key_ring::KeyRing;
 use crate::cluster::lease::{Election, Elector};
 use crate::cluster::stores::{Change, Listener, Stores};
 use crate::cluster::watches;
@@ -16,13 +17,12 @@ use crate::controller::switched::Switched;
 use crate::controller::{Controller, guard};
 use crate::domain::completion::Kind;
 use crate::domain::guard::Guarding;
-use crate::domain::receipt::Keys;
 use crate::ops::metrics::Metrics;
 use crate::ops::readiness::{Gate, Heart, Readiness};
 use crate::webhook::admission::Admission;
 use crate::webhook::rbac::Guard;
 use kube::Client;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, channel, unbounded_channel};
 use tokio_util::sync::CancellationToken;
@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 /// The part of an operator that needs no sockets: stores, controller, deadline queue and admission.
 pub struct Core {
     /// Receipt keys, shared with whoever loads them.
-    pub keys: Arc<RwLock<Option<Keys>>>,
+    pub keys: Arc<KeyRing>,
     context: Arc<Context>,
     expiry: Arc<Expiry>,
     stores: Arc<Stores>,
@@ -53,6 +53,8 @@ pub struct Granting<'a> {
     pub ceiling_role: &'a str,
     /// Namespace of the operator.
     pub namespace: &'a str,
+    /// Secret with the receipt keys, in that namespace.
+    pub receipt_secret: &'a str,
     /// Whether rights in the whole cluster are granted.
     pub cluster_grants: bool,
     /// Kinds of objects whose end can be the end of a grant.
@@ -98,7 +100,11 @@ pub fn core(
         gate,
         metrics,
     );
-    let keys = Arc::new(RwLock::new(None));
+    let keys = Arc::new(KeyRing::new(
+        client,
+        granting.namespace,
+        granting.receipt_secret,
+    ));
     let (elector, leadership) = match granting.election {
         Some(election) => {
             let (elector, held) = Elector::new(client.clone(), election.clone(), Arc::clone(clock));

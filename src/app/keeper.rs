@@ -3,13 +3,13 @@
 use crate::clock::Clock;
 use crate::cluster::certificate::{Certificates, Fault};
 use crate::cluster::events::Events;
+use crate::cluster::key_ring::KeyRing;
 use crate::cluster::{keys, own_watches};
 use crate::config::RunArgs;
-use crate::domain::receipt::Keys;
 use crate::ops::readiness::Gate;
 use jiff::Timestamp;
 use kube::Client;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -25,7 +25,7 @@ pub(super) struct Keeper {
     pub(super) client: Client,
     pub(super) args: RunArgs,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) keys: Arc<RwLock<Option<Keys>>>,
+    pub(super) keys: Arc<KeyRing>,
 }
 
 impl Keeper {
@@ -33,17 +33,7 @@ impl Keeper {
     /// whenever somebody changed something.
     pub(super) async fn run(self, (certificate, receipt_keys): (Gate, Gate)) {
         let changed = Notify::new();
-        let (secret, configuration) = (
-            &self.args.certificate_secret,
-            &self.args.webhook_configuration,
-        );
-        let watch = own_watches::watch(
-            &self.client,
-            &self.args.namespace,
-            secret,
-            configuration,
-            &changed,
-        );
+        let watch = own_watches::watch(&self.client, &self.args, &changed);
         tokio::join!(watch, self.keep(certificate, receipt_keys, &changed));
     }
 
@@ -54,7 +44,7 @@ impl Keeper {
             let now = self.clock.now();
             let faults = self.certificates.keep(now).await;
             let serves = self.certificates.is_serving(now);
-            trusted |= serves && faults.is_empty();
+            trusted |= serves && !faults.iter().any(|fault| fault.stops);
             match serves && trusted {
                 true => certificate.open(),
                 false => certificate.close(),
@@ -92,7 +82,7 @@ impl Keeper {
         let (namespace, secret) = (&self.args.namespace, &self.args.receipt_secret);
         match keys::load(&self.client, namespace, secret, now).await {
             Ok(keys) => {
-                *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Some(keys);
+                self.keys.set(Some(keys));
                 gate.remark("");
                 gate.open();
                 true

@@ -9,10 +9,10 @@ use crate::domain::facts::Live;
 use crate::domain::grant::Grant;
 use crate::domain::oversight::{self, Review};
 use crate::domain::policy::Policy;
-use crate::domain::receipt::{Claims, Keys, Requester};
+use crate::domain::receipt::{Claims, Keys, ReceiptError, Requester};
 use futures::{StreamExt, TryStreamExt};
 use std::collections::BTreeSet;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 /// Access reviews under way at a time for one request.
 const PARALLEL: usize = 8;
@@ -27,7 +27,9 @@ impl FactReader {
         status: &WorkloadAccessStatus,
         policies: &[(Arc<Policy>, bool)],
     ) -> Result<Vec<Approval>, ApiError> {
-        let approvals = self.decisions(grant, &[Decision::Approve, Decision::Deny]);
+        let approvals = self
+            .decisions(grant, &[Decision::Approve, Decision::Deny])
+            .await?;
         if approvals.is_empty() || !approval::matter(grant, live, status) {
             return Ok(Vec::new());
         }
@@ -79,7 +81,7 @@ impl FactReader {
         if !oversight::awaits_review(status) {
             return Ok(None);
         }
-        for Approval { by, at, .. } in self.decisions(grant, &[Decision::Review]) {
+        for Approval { by, at, .. } in self.decisions(grant, &[Decision::Review]).await? {
             if !asked(&by) && authz::may(&self.client, &by, "approve", &policy.name).await? {
                 let by = by.username;
                 return Ok(Some(Review { by, at }));
@@ -89,22 +91,22 @@ impl FactReader {
     }
 
     /// The decisions with a good seal. Without keys no seal is good.
-    fn decisions(&self, grant: &Grant, kinds: &[Decision]) -> Vec<Approval> {
+    async fn decisions(
+        &self,
+        grant: &Grant,
+        kinds: &[Decision],
+    ) -> Result<Vec<Approval>, ApiError> {
         let known = self.stores.approvals(grant.uid());
-        match (known.is_empty(), self.keys()) {
-            (false, Some(keys)) => {
-                let objects = known.iter().map(|object| -> &AccessApproval { object });
-                approval::sealed(objects, kinds, grant, &keys)
-            }
-            _ => Vec::new(),
+        if known.is_empty() {
+            return Ok(Vec::new());
         }
-    }
-
-    fn keys(&self) -> Option<Keys> {
-        self.keys
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let objects = || known.iter().map(|object| -> &AccessApproval { object });
+        let forged = |object, keys: &Keys| keys.verify_seal(object) == Err(ReceiptError::Forged);
+        let unknown = |keys: &Keys| objects().any(|object| forged(object, keys));
+        let keys = self.keys.knowing(unknown).await?;
+        Ok(keys.map_or_else(Vec::new, |keys| {
+            approval::sealed(objects(), kinds, grant, &keys)
+        }))
     }
 
     /// The policies that select the namespace of a request and ask for approvals, and whether `approver` may `approve` them.

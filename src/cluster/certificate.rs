@@ -2,6 +2,7 @@
 //! published in the operator's own webhook configurations, and only then the certificate is served.
 
 use crate::api::names::{MANAGED_BY, MANAGER};
+use crate::cluster::registered::{Damage, Expected};
 use crate::cluster::webhook_configurations::{self as configurations, Live};
 use crate::cluster::{ApiError, call};
 use crate::config::{CertificateMode, RunArgs};
@@ -78,6 +79,8 @@ pub struct Fault {
     pub about: ObjectReference,
     /// Reason of its Event; none where the API server just did not answer.
     pub reason: Option<&'static str>,
+    /// Whether a replica that starts waits until it is mended.
+    pub stops: bool,
     /// What is wrong and what to do.
     pub text: String,
 }
@@ -90,6 +93,7 @@ pub struct Certificates {
     secret: String,
     configuration: String,
     guard: Option<String>,
+    expected: Expected,
     names: Vec<String>,
     resolver: Arc<Resolver>,
     metrics: Arc<Metrics>,
@@ -125,6 +129,7 @@ impl Certificates {
             secret: args.certificate_secret.clone(),
             configuration: args.webhook_configuration.clone(),
             guard: args.guard_configuration.clone(),
+            expected: Expected::of(args),
             names: args.webhook_names.clone(),
             resolver,
             metrics,
@@ -184,10 +189,25 @@ impl Certificates {
                 self.serve_given(given, &live, now);
             }
         }
-        Ok(live
-            .iter()
-            .filter_map(|live| self.taken_away(live))
-            .collect())
+        Ok(self.damages(&live, &guard))
+    }
+
+    fn damages(&self, live: &[Live], guard: &[Live]) -> Vec<Fault> {
+        let damaged = |kind, name: &str, damage: Damage| Fault {
+            about: about_configuration(kind, name),
+            reason: Some(damage.reason),
+            stops: damage.stops,
+            text: damage.text,
+        };
+        let own = live.iter().filter_map(|live| {
+            let damage = self.expected.damage(live)?;
+            Some(damaged(live.kind, &live.name, damage))
+        });
+        let of_guard = self.guard.iter().filter_map(|name| {
+            let damage = self.expected.damage_of_guard(name, guard.first())?;
+            Some(damaged(configurations::KINDS[1], name, damage))
+        });
+        own.chain(of_guard).collect()
     }
 
     /// The configuration of the guard, if it is there. Taking it away is the way out when the guard stands in the way; Stint does
@@ -198,9 +218,6 @@ impl Certificates {
         };
         let found = configurations::read_validating(&self.client, name).await;
         let found = found.map_err(|error| self.unpublished(error))?;
-        if found.is_none() {
-            tracing::debug!(configuration = name, "the guard is not registered");
-        }
         Ok(found.into_iter().collect())
     }
 
@@ -316,14 +333,6 @@ impl Certificates {
         CertificateError::Configurations(self.configuration.clone(), error)
     }
 
-    fn taken_away(&self, live: &Live) -> Option<Fault> {
-        Some(Fault {
-            about: self.configuration(live.kind),
-            reason: Some("WebhookConfigurationDamaged"),
-            text: live.fault()?,
-        })
-    }
-
     fn fault(&self, error: &CertificateError) -> Fault {
         let secret = ObjectReference {
             api_version: Some("v1".to_owned()),
@@ -334,23 +343,17 @@ impl Certificates {
         };
         Fault {
             about: match error {
-                CertificateError::NotInjected(kind, ..) => self.configuration(kind),
+                CertificateError::NotInjected(kind, ..) => {
+                    about_configuration(kind, &self.configuration)
+                }
                 _ => secret,
             },
             reason: match error.api() {
                 Some(_) => None,
                 None => Some("CertificateUnusable"),
             },
+            stops: true,
             text: error.to_string(),
-        }
-    }
-
-    fn configuration(&self, kind: &str) -> ObjectReference {
-        ObjectReference {
-            api_version: Some("admissionregistration.k8s.io/v1".to_owned()),
-            kind: Some(kind.to_owned()),
-            name: Some(self.configuration.clone()),
-            ..ObjectReference::default()
         }
     }
 
@@ -424,5 +427,14 @@ impl Certificates {
             type_: Some("Opaque".to_owned()),
             ..Secret::default()
         }
+    }
+}
+
+fn about_configuration(kind: &str, name: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("admissionregistration.k8s.io/v1".to_owned()),
+        kind: Some(kind.to_owned()),
+        name: Some(name.to_owned()),
+        ..ObjectReference::default()
     }
 }

@@ -4,6 +4,7 @@ use crate::api::AccessPolicy;
 use crate::api::names::GRANT;
 use crate::api::workload_access::RoleKind;
 use crate::cluster::discovery::Discovery;
+use crate::cluster::key_ring::KeyRing;
 use crate::cluster::standing::RoleKey;
 use crate::cluster::stores::{AccessRef, Binding, GuardedAccess, GuardedWideAccess, Stores};
 use crate::cluster::{ApiError, authz, call, references, wide};
@@ -14,7 +15,7 @@ use crate::domain::grant::{Account, Grant, Source};
 use crate::domain::judge::is_cluster_namespace;
 use crate::domain::plan::Observed;
 use crate::domain::policy::{Labels, Policy};
-use crate::domain::receipt::{Claims, Extended, Keys, Requester};
+use crate::domain::receipt::{Claims, Extended, Requester};
 use crate::domain::record;
 use crate::domain::request::{Access, AccessRequest, Place};
 use crate::domain::rules::{self, Rule};
@@ -31,14 +32,14 @@ use kube::core::{
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 /// Reads facts.
 #[derive(Clone)]
 pub struct FactReader {
     pub(super) client: Client,
     pub(super) stores: Arc<Stores>,
-    pub(super) keys: Arc<RwLock<Option<Keys>>>,
+    pub(super) keys: Arc<KeyRing>,
     discovery: Discovery,
     operator_namespace: String,
     until_kinds: Vec<Kind>,
@@ -70,7 +71,7 @@ impl FactReader {
     pub fn new(
         client: Client,
         stores: Arc<Stores>,
-        keys: Arc<RwLock<Option<Keys>>>,
+        keys: Arc<KeyRing>,
         operator_namespace: String,
         until_kinds: Vec<Kind>,
     ) -> Self {

@@ -28,8 +28,8 @@ pub const ANNOUNCED: &str = "stint.dev/key-announced";
 /// still accepted, covers every live grant.
 const MAX_AGE: SignedDuration = SignedDuration::from_hours(24 * 90);
 
-/// For so long the next key is only announced. Every replica looks at the Secret once a minute, so each knows the key before the
-/// first receipt is signed with it: one that did not would take that receipt for forged.
+/// For so long the next key is only announced. Every replica looks at the Secret once a minute and whenever it changes, so each knows the
+/// key before the first receipt is signed with it.
 const ANNOUNCE: SignedDuration = SignedDuration::from_mins(10);
 
 /// Why there are no keys.
@@ -84,7 +84,7 @@ pub async fn load(
     }
 }
 
-fn read(secret: &Secret, name: &str) -> Result<Keys, KeyError> {
+pub(super) fn read(secret: &Secret, name: &str) -> Result<Keys, KeyError> {
     let keys = || {
         let (current, previous) = (value(secret, CURRENT)?, value(secret, PREVIOUS));
         let keys = Keys::new(&current, previous.as_deref())?;

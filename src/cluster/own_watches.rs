@@ -1,6 +1,7 @@
-//! Notices at once when somebody changes the certificate's Secret or the webhook configurations. Only a hint: they are looked at
+//! Notices at once when somebody changes the operator's two Secrets or the webhook configurations. Only a hint: they are looked at
 //! once a minute anyway.
 
+use crate::config::RunArgs;
 use futures::StreamExt;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
@@ -13,26 +14,28 @@ use kube::{Api, Client};
 use std::fmt::Debug;
 use tokio::sync::Notify;
 
-/// Tells of each change of these three objects, for ever. The content of the Secret is not read.
-pub async fn watch(
-    client: &Client,
-    namespace: &str,
-    secret: &str,
-    configuration: &str,
-    changed: &Notify,
-) {
-    let secrets: Api<PartialObjectMeta<Secret>> = Api::namespaced(client.clone(), namespace);
+/// Tells of each change of these objects, for ever. The content of a Secret is not read.
+pub async fn watch(client: &Client, args: &RunArgs, changed: &Notify) {
+    let secrets: Api<PartialObjectMeta<Secret>> = Api::namespaced(client.clone(), &args.namespace);
     let mutating: Api<PartialObjectMeta<MutatingWebhookConfiguration>> = Api::all(client.clone());
     let validating: Api<PartialObjectMeta<ValidatingWebhookConfiguration>> =
         Api::all(client.clone());
+    let configuration = &args.webhook_configuration;
+    let guard = async {
+        if let Some(guard) = &args.guard_configuration {
+            follow(validating.clone(), guard, changed).await;
+        }
+    };
     tokio::join!(
-        follow(secrets, secret, changed),
+        follow(secrets.clone(), &args.certificate_secret, changed),
+        follow(secrets, &args.receipt_secret, changed),
         follow(mutating, configuration, changed),
-        follow(validating, configuration, changed),
+        follow(validating.clone(), configuration, changed),
+        guard,
     );
 }
 
-async fn follow<K>(api: Api<PartialObjectMeta<K>>, name: &str, changed: &Notify)
+pub(super) async fn follow<K>(api: Api<PartialObjectMeta<K>>, name: &str, changed: &Notify)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
 {

@@ -1,4 +1,4 @@
-//! The operator's own webhook configurations: whether they are there, whole, and trust its certificate.
+//! The operator's own webhook configurations as they are read, and the authority that the operator publishes in them.
 
 use crate::api::names::CA_MANAGER;
 use crate::cluster::{ApiError, call};
@@ -14,19 +14,6 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::fmt::Debug;
 
-/// What the chart puts into the mutating one.
-pub const MUTATING: [&str; 2] = [
-    "receipt.workloadaccess.stint.dev",
-    "seal.accessapproval.stint.dev",
-];
-/// What the chart puts into the validating one.
-pub const VALIDATING: [&str; 4] = [
-    "workloadaccess.stint.dev",
-    "accessapproval.stint.dev",
-    "accesspolicy.stint.dev",
-    "delete.workloadaccess.stint.dev",
-];
-
 /// Both kinds.
 pub const KINDS: [&str; 2] = [
     "MutatingWebhookConfiguration",
@@ -38,37 +25,25 @@ pub const KINDS: [&str; 2] = [
 pub struct Live {
     /// Its kind.
     pub kind: &'static str,
-    name: String,
+    /// Its name.
+    pub name: String,
     object: Option<Value>,
 }
 
 /// Reads both.
 pub async fn read(client: &Client, name: &str) -> Result<[Live; 2], ApiError> {
-    let live = |kind, object| Live {
-        kind,
-        name: name.to_owned(),
-        object,
-    };
+    let mutating = get::<MutatingWebhookConfiguration>(client, name).await?;
+    let validating = get::<ValidatingWebhookConfiguration>(client, name).await?;
     Ok([
-        live(
-            KINDS[0],
-            get::<MutatingWebhookConfiguration>(client, name).await?,
-        ),
-        live(
-            KINDS[1],
-            get::<ValidatingWebhookConfiguration>(client, name).await?,
-        ),
+        Live::of(KINDS[0], name, mutating),
+        Live::of(KINDS[1], name, validating),
     ])
 }
 
 /// Reads another validating one; `None` when there is none.
 pub async fn read_validating(client: &Client, name: &str) -> Result<Option<Live>, ApiError> {
     let found = get::<ValidatingWebhookConfiguration>(client, name).await?;
-    Ok(found.map(|object| Live {
-        kind: KINDS[1],
-        name: name.to_owned(),
-        object: Some(object),
-    }))
+    Ok(found.map(|object| Live::of(KINDS[1], name, Some(object))))
 }
 
 async fn get<K>(client: &Client, name: &str) -> Result<Option<Value>, ApiError>
@@ -81,29 +56,18 @@ where
 }
 
 impl Live {
-    /// What somebody took away, and what to do about it.
-    pub fn fault(&self) -> Option<String> {
-        let (kind, name) = (self.kind, &self.name);
-        if self.object.is_none() {
-            return Some(format!(
-                "{kind} '{name}' does not exist, so requests are stored without review, and none is granted; upgrade or sync the \
-                 chart to restore it"
-            ));
+    /// What was read under this name.
+    pub fn of(kind: &'static str, name: &str, object: Option<Value>) -> Self {
+        Self {
+            kind,
+            name: name.to_owned(),
+            object,
         }
-        let expected: &[&str] = match kind {
-            "MutatingWebhookConfiguration" => &MUTATING,
-            _ => &VALIDATING,
-        };
-        let there: Vec<&str> = self.webhooks().filter_map(|w| w["name"].as_str()).collect();
-        let lacking: Vec<&str> = expected
-            .iter()
-            .filter(|name| !there.contains(name))
-            .copied()
-            .collect();
-        (!lacking.is_empty()).then(|| {
-            let lacking = lacking.join(", ");
-            format!("{kind} '{name}' lacks {lacking}; upgrade or sync the chart to restore it")
-        })
+    }
+
+    /// Whether it exists.
+    pub fn is_there(&self) -> bool {
+        self.object.is_some()
     }
 
     /// What its entries trust, PEM; nothing readable is an empty text.
@@ -117,7 +81,8 @@ impl Live {
             .collect()
     }
 
-    fn webhooks(&self) -> impl Iterator<Item = &Value> {
+    /// Its entries.
+    pub fn webhooks(&self) -> impl Iterator<Item = &Value> {
         let list = self.object.as_ref().and_then(|o| o["webhooks"].as_array());
         list.into_iter().flatten()
     }

@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::cluster::apply;
 use crate::cluster::events::Events;
 use crate::cluster::facts::{Asked, FactReader};
+use crate::cluster::key_ring::{KeyRing, Unvouched};
 use crate::cluster::stores::AccessRef;
 use crate::controller::error::Error;
 use crate::controller::proof::{self, Progress, Proofs};
@@ -21,7 +22,7 @@ use crate::domain::judge::{Approved, NotYet, Verdict};
 use crate::domain::lifetime;
 use crate::domain::oversight::Oversight;
 use crate::domain::plan::{self, Applied, Observed, Plan};
-use crate::domain::receipt::{Claims, Keys, Requester};
+use crate::domain::receipt::{Claims, Requester};
 use crate::domain::request::{Access, AccessRequest, Place};
 use crate::domain::status::{self, Outcome};
 use crate::domain::violation::{Problem, Violation};
@@ -30,7 +31,7 @@ use crate::ops::metrics::Metrics;
 use jiff::Timestamp;
 use kube::Client;
 use kube::runtime::controller::Action;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Longest wait before a scheduled or waiting request is looked at again.
@@ -70,7 +71,7 @@ pub struct Context {
     /// Whether rights in the whole cluster are granted.
     pub cluster_grants: bool,
     /// Receipt keys; absent until they are loaded.
-    pub keys: Arc<RwLock<Option<Keys>>>,
+    pub keys: Arc<KeyRing>,
     /// Places per account.
     pub seats: Arc<Seats>,
     /// What kill switches ended.
@@ -98,8 +99,8 @@ pub async fn reconcile(
     let taken = observed.foreign(&key.place, &uid).map(name_taken);
     let observed = observed.ours(&uid);
     let now = ctx.clock.now();
-    let keyed = ctx.keys.read().is_ok_and(|keys| keys.is_some());
-    let guarded = guard(&object, &ctx);
+    let keyed = ctx.keys.known().is_some();
+    let guarded = guard(&object, &ctx).await?;
     let may_pass_later = match &guarded {
         Ok((grant, claims)) => taken.is_none() || now < pending_until(grant, claims),
         Err(_) => !keyed,
@@ -174,20 +175,20 @@ async fn revoke_blindly(
 }
 
 /// Well formed, vouched for by a receipt, and of a kind that is switched on?
-fn guard(object: &Access, ctx: &Context) -> Result<(Grant, Claims), Vec<Violation>> {
-    let keys = ctx
-        .keys
-        .read()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone();
+async fn guard(
+    object: &Access,
+    ctx: &Context,
+) -> Result<Result<(Grant, Claims), Vec<Violation>>, Error> {
     if !ctx.cluster_grants && object.view().place() == Place::Cluster {
-        return Err(vec![admit::cluster_grants_are_off()]);
+        return Ok(Err(vec![admit::cluster_grants_are_off()]));
     }
-    let keys = keys.ok_or_else(|| receipt_violation("cannot be checked yet: Stint has no keys"))?;
-    let claims = keys
-        .verify_object(object)
-        .map_err(|error| receipt_violation(&error.to_string()))?;
-    Ok((Grant::parse(object)?, claims))
+    let verified = ctx.keys.verify(|keys| keys.verify_object(object)).await;
+    Ok(match verified {
+        Ok(claims) => Grant::parse(object).map(|grant| (grant, claims)),
+        // Nobody knows; what is live stays so until somebody does.
+        Err(Unvouched::Api(error)) => return Err(Error::Facts(error)),
+        Err(unvouched) => Err(receipt_violation(&unvouched.to_string())),
+    })
 }
 
 /// Until when the name of a request's own objects may become free for it.

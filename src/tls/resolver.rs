@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::ServerConfig;
 use rustls::crypto::ring;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
     ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
 };
@@ -65,11 +66,11 @@ impl fmt::Debug for Resolver {
 /// The crypto provider offers no suite for these versions.
 pub fn server_config(
     resolver: Arc<Resolver>,
-    clients: Option<&Authorities>,
+    clients: Option<Arc<Authorities>>,
 ) -> Result<ServerConfig, rustls::Error> {
     let provider = Arc::new(ring::default_provider());
-    let verifier = match clients {
-        Some(clients) => clients.verifier(Arc::clone(&provider))?,
+    let verifier: Arc<dyn ClientCertVerifier> = match clients {
+        Some(clients) => clients,
         None => WebPkiClientVerifier::no_client_auth(),
     };
     let mut config = ServerConfig::builder_with_provider(provider)

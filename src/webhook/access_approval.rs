@@ -9,14 +9,14 @@ use crate::cluster::approval_index::request_of;
 use crate::domain::approval::same_person;
 use crate::domain::extension;
 use crate::domain::grant::Grant;
-use crate::domain::receipt::{Claims, Keys, Requester};
+use crate::domain::receipt::{Claims, Keys, ReceiptError, Requester};
 use crate::domain::request::{Access, AccessRequest};
 use crate::domain::seal;
 use crate::domain::violation::{Problem, Violation};
 use crate::domain::window;
 use crate::webhook::admission::{Admission, Answer, decode, no_keys};
 use crate::webhook::review::{Object, Operation, Review};
-use crate::webhook::workload_access::{RECEIPT_PATH, requester, stamp};
+use crate::webhook::workload_access::{RECEIPT_PATH, is_forged, requester, stamp};
 
 impl Admission {
     /// Seals the approval: on CREATE anew over whatever was sent, on UPDATE as it was.
@@ -39,7 +39,7 @@ impl Admission {
     fn seal(&self, review: &Review) -> Result<String, Answer> {
         // What cannot be read goes on without a seal; the schema, which is checked next, says better what is wrong.
         let object: AccessApproval = decode(&review.object).map_err(|_| Answer::Allow)?;
-        let keys = self.keys().ok_or_else(no_keys)?;
+        let keys = self.keys.known().ok_or_else(no_keys)?;
         let meta = &object.metadata;
         let name = meta.name.clone().filter(|name| !name.is_empty());
         let claims = Claims {
@@ -68,8 +68,10 @@ impl Admission {
             Ok(object) => object,
             Err(violations) => return Answer::Deny(violations),
         };
-        let Some(keys) = self.keys() else {
-            return no_keys();
+        let unknown = |keys: &Keys| keys.verify_seal(&object) == Err(ReceiptError::Forged);
+        let keys = match self.keys_knowing(unknown).await {
+            Ok(keys) => keys,
+            Err(answer) => return answer,
         };
         let mut wrong = Vec::new();
         if let Err(error) = keys.verify_seal(&object) {
@@ -106,7 +108,11 @@ impl Admission {
     ) -> Result<(), ApiError> {
         let key = request_of(decided.object);
         let found = self.facts.access(&key).await?;
-        let (request, grant, claims) = match decided.request(found) {
+        let read = found.as_ref().and_then(|found| found.object.as_ref().ok());
+        let unknown = |keys: &Keys| read.is_some_and(|request| is_forged(keys, request));
+        let keys = self.keys.knowing(unknown).await?;
+        let keys = keys.as_ref().unwrap_or(decided.keys);
+        let (request, grant, claims) = match decided.request(found, keys) {
             Ok(request) => request,
             Err(stale) => {
                 wrong.extend(stale);
@@ -169,6 +175,7 @@ impl Decided<'_> {
     fn request(
         &self,
         found: Option<crate::cluster::facts::Found>,
+        keys: &Keys,
     ) -> Result<(Access, Grant, Claims), Vec<Violation>> {
         let reference = &self.object.spec.request_ref;
         let path = "spec.requestRef";
@@ -198,8 +205,7 @@ impl Decided<'_> {
         let request = found
             .object
             .map_err(|error| unusable(format!("cannot be read: {error}")))?;
-        let claims = self
-            .keys
+        let claims = keys
             .verify_object(&request)
             .map_err(|error| unusable(error.to_string()))?;
         let grant = Grant::parse(&request)

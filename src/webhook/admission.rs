@@ -3,16 +3,18 @@
 use crate::api::{ClusterWorkloadAccess, WorkloadAccess, names};
 use crate::clock::Clock;
 use crate::cluster::facts::FactReader;
+use crate::cluster::key_ring::KeyRing;
 use crate::domain::receipt::Keys;
 use crate::domain::violation::{Problem, Violation};
 use crate::ops::metrics::Metrics;
 use crate::webhook::rbac::Guard;
 use crate::webhook::review::{self, Object, Review};
 use crate::webhook::server::Handler;
+use crate::webhook::workload_access::no_facts;
 use hyper::body::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Path of the mutating webhook.
@@ -30,7 +32,7 @@ pub struct Admission {
     /// Whether rights in the whole cluster are granted.
     pub cluster_grants: bool,
     /// Receipt keys; absent until they are loaded.
-    pub keys: Arc<RwLock<Option<Keys>>>,
+    pub keys: Arc<KeyRing>,
     /// The API server's clock.
     pub clock: Arc<dyn Clock>,
     /// Metrics.
@@ -66,12 +68,14 @@ impl Handler for Admission {
         };
         let answer = match (kind(&review), path) {
             (_, GUARD) => self.guard(&review).await,
-            (Some(Kind::WorkloadAccess), MUTATE) => self.stamp_receipt::<WorkloadAccess>(&review),
+            (Some(Kind::WorkloadAccess), MUTATE) => {
+                self.stamp_receipt::<WorkloadAccess>(&review).await
+            }
             (Some(Kind::WorkloadAccess), _) => {
                 self.validate_access::<WorkloadAccess>(&review).await
             }
             (Some(Kind::ClusterWorkloadAccess), MUTATE) => {
-                self.stamp_receipt::<ClusterWorkloadAccess>(&review)
+                self.stamp_receipt::<ClusterWorkloadAccess>(&review).await
             }
             (Some(Kind::ClusterWorkloadAccess), _) => {
                 self.validate_access::<ClusterWorkloadAccess>(&review).await
@@ -125,11 +129,13 @@ impl Admission {
         }
     }
 
-    pub(super) fn keys(&self) -> Option<Keys> {
-        self.keys
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    /// The keys, with those of another replica that signed what is not known here.
+    pub(super) async fn keys_knowing(
+        &self,
+        is_unknown: impl FnOnce(&Keys) -> bool,
+    ) -> Result<Keys, Answer> {
+        let keys = self.keys.knowing(is_unknown).await;
+        keys.map_err(|error| no_facts(&error))?.ok_or_else(no_keys)
     }
 }
 

@@ -18,7 +18,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -74,18 +74,38 @@ impl Default for Limits {
     }
 }
 
+/// What a connection is made with.
+#[derive(Clone)]
+pub struct Tls {
+    /// Certificates, the server's and those that clients must show.
+    pub config: Arc<ServerConfig>,
+    /// Told when other clients may connect: connections that are open finish what is asked and close.
+    pub renewed: Arc<Notify>,
+}
+
+impl From<Arc<ServerConfig>> for Tls {
+    fn from(config: Arc<ServerConfig>) -> Self {
+        Self {
+            config,
+            renewed: Arc::default(),
+        }
+    }
+}
+
 /// Serves until `shutdown`, then lets running requests finish for at most [`Limits::drain`].
 pub async fn serve<H: Handler>(
     listener: TcpListener,
-    tls: Arc<ServerConfig>,
+    tls: impl Into<Tls>,
     handler: Arc<H>,
     limits: Limits,
     shutdown: CancellationToken,
 ) {
     let room = Arc::new(Semaphore::new(limits.connections));
     let drain = limits.drain;
+    let Tls { config, renewed } = tls.into();
     let server = Arc::new(Server {
-        acceptor: TlsAcceptor::from(tls),
+        acceptor: TlsAcceptor::from(config),
+        renewed,
         handler,
         limits,
         shutdown: shutdown.clone(),
@@ -132,6 +152,7 @@ async fn next_connection(
 
 struct Server<H> {
     acceptor: TlsAcceptor,
+    renewed: Arc<Notify>,
     handler: Arc<H>,
     limits: Limits,
     shutdown: CancellationToken,
@@ -143,6 +164,9 @@ impl<H: Handler> Server<H> {
         if let Err(e) = tcp.set_nodelay(true) {
             debug!(error = %e, "cannot set TCP_NODELAY");
         }
+        // From before the handshake on, so that no connection is between two authorities.
+        let mut renewed = std::pin::pin!(self.renewed.notified());
+        renewed.as_mut().enable();
         let tls = match timeout(self.limits.handshake, self.acceptor.accept(tcp)).await {
             Ok(Ok(tls)) => tls,
             Ok(Err(e)) => return debug!(error = %e, "TLS handshake failed"),
@@ -163,6 +187,7 @@ impl<H: Handler> Server<H> {
             ended = connection.as_mut() => return log_end(ended),
             () = silence(self.limits.first_request, &asked) => return debug!("no request came"),
             () = self.shutdown.cancelled() => {}
+            () = renewed => {}
         }
         connection.as_mut().graceful_shutdown();
         log_end(connection.await);

@@ -6,12 +6,14 @@ use crate::cluster::facts::Asked;
 use crate::domain::extension::HeldBack;
 use crate::domain::grant::{End, Grant};
 use crate::domain::judge::{NotYet, Verdict};
-use crate::domain::receipt::{Claims, Extended, Requester};
+use crate::domain::receipt::{Claims, Extended, Keys, Requester};
 use crate::domain::request::AccessRequest;
 use crate::domain::violation::{Problem, Violation};
-use crate::webhook::admission::{Admission, Answer, decode, no_keys};
+use crate::webhook::admission::{Admission, Answer, decode};
 use crate::webhook::review::{Object, Review};
-use crate::webhook::workload_access::{RECEIPT_PATH, Request, no_facts, requester};
+use crate::webhook::workload_access::{
+    RECEIPT_PATH, Request, is_forged, no_facts, not_vouched_for, requester,
+};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -21,14 +23,16 @@ const END: [&str; 2] = ["notAfter", "duration"];
 impl Admission {
     /// The receipt of an edited object: the old one, unless the end was moved. Whatever cannot be vouched for keeps the old
     /// one, which is none for the new spec; the validating path says what is wrong.
-    pub(super) fn reissue<K: Request>(&self, review: &Review) -> Result<Option<String>, Answer> {
+    pub(super) async fn reissue<K: Request>(
+        &self,
+        review: &Review,
+    ) -> Result<Option<String>, Answer> {
         let old_receipt = review.old_object.annotation(names::RECEIPT);
         if end_of(&review.object) == end_of(&review.old_object)
             || !Grant::oversized(review.object.text()).is_empty()
         {
             return Ok(old_receipt);
         }
-        let keys = self.keys().ok_or_else(no_keys)?;
         let decoded = decode(&review.old_object).and_then(|old: K| {
             let new: K = decode(&review.object)?;
             Ok((old, new))
@@ -36,6 +40,7 @@ impl Admission {
         let Ok((old, new)) = decoded else {
             return Ok(old_receipt);
         };
+        let keys = self.keys_knowing(|keys| is_forged(keys, &old)).await?;
         let (Ok(before), Ok(claims)) = (Grant::parse(&old), keys.verify_object(&old)) else {
             return Ok(old_receipt);
         };
@@ -68,9 +73,6 @@ impl Admission {
     }
 
     async fn validate_end<K: Request>(&self, review: &Review) -> Answer {
-        let Some(keys) = self.keys() else {
-            return no_keys();
-        };
         let (before, new) = match decoded::<K>(review) {
             Ok(objects) => objects,
             Err(violations) => return Answer::Deny(violations),
@@ -79,18 +81,10 @@ impl Admission {
             Ok(grant) => grant,
             Err(violations) => return Answer::Deny(violations),
         };
-        let vouched = keys.verify_object(&before).and_then(|old| {
-            let new = keys.verify_object(&new)?;
-            Ok((old, new))
-        });
-        let (old_claims, claims) = match vouched {
+        let both = |keys: &Keys| Ok((keys.verify_object(&before)?, keys.verify_object(&new)?));
+        let (old_claims, claims) = match self.keys.verify(both).await {
             Ok(claims) => claims,
-            Err(error) => {
-                let message = error.to_string();
-                let path = RECEIPT_PATH;
-                let wrong = Violation::new("WA-RECEIPT", path, Problem::Forbidden, message);
-                return Answer::Deny(vec![wrong]);
-            }
+            Err(unvouched) => return not_vouched_for(&unvouched),
         };
         let later = Grant::parse(&before).map_or(true, |old| grant.end().is_later_than(old.end()));
         if !follows(&claims, &old_claims, later, &requester(review)) {

@@ -4,11 +4,12 @@ use crate::api::names;
 use crate::api::workload_access::EndReason;
 use crate::cluster::ApiError;
 use crate::cluster::facts::{Asked, add_others};
+use crate::cluster::key_ring::Unvouched;
 use crate::domain::admit::cluster_grants_are_off;
 use crate::domain::grant::Grant;
 use crate::domain::judge::{NotYet, Verdict, judge};
 use crate::domain::plan::Observed;
-use crate::domain::receipt::{Claims, Keys, Requester};
+use crate::domain::receipt::{Claims, Keys, ReceiptError, Requester};
 use crate::domain::request::{AccessRequest, Place, RequestView};
 use crate::domain::violation::{Problem, Violation};
 use crate::webhook::admission::{Admission, Answer, decode, no_keys};
@@ -27,13 +28,13 @@ impl<K: AccessRequest + DeserializeOwned + Sync> Request for K {}
 impl Admission {
     /// Stamps the receipt: on CREATE a fresh one over whatever was sent, on UPDATE the one that was there, or one that says
     /// who moved the end.
-    pub(super) fn stamp_receipt<K: Request>(&self, review: &Review) -> Answer {
+    pub(super) async fn stamp_receipt<K: Request>(&self, review: &Review) -> Answer {
         let receipt = match review.operation {
-            Operation::Create => match self.issue::<K>(review) {
+            Operation::Create => match self.issue::<K>(review).await {
                 Ok(receipt) => Some(receipt),
                 Err(answer) => return answer,
             },
-            Operation::Update => match self.reissue::<K>(review) {
+            Operation::Update => match self.reissue::<K>(review).await {
                 Ok(receipt) => receipt,
                 Err(answer) => return answer,
             },
@@ -46,7 +47,7 @@ impl Admission {
         }
     }
 
-    fn issue<K: Request>(&self, review: &Review) -> Result<String, Answer> {
+    async fn issue<K: Request>(&self, review: &Review) -> Result<String, Answer> {
         // What is malformed goes on without a receipt, and is no access without one: the schema, which is checked next, says
         // better what is wrong.
         if !Grant::oversized(review.object.text()).is_empty() {
@@ -54,7 +55,7 @@ impl Admission {
         }
         let object: K = decode(&review.object).map_err(|_| Answer::Allow)?;
         Grant::parse(&object).map_err(|_| Answer::Allow)?;
-        let keys = self.keys().ok_or_else(no_keys)?;
+        let keys = self.keys_knowing(|keys| is_forged(keys, &object)).await?;
         let RequestView { meta, spec, .. } = object.view();
         let name = meta.name.clone().filter(|name| !name.is_empty());
         let claims = Claims {
@@ -101,21 +102,10 @@ impl Admission {
         if !self.cluster_grants && *grant.place() == Place::Cluster {
             return Answer::Deny(vec![cluster_grants_are_off()]);
         }
-        let Some(keys) = self.keys() else {
-            return no_keys();
-        };
         // Another mutating webhook may have changed the spec after the receipt was stamped.
-        let claims = match keys.verify_object(&object) {
+        let claims = match self.keys.verify(|keys| keys.verify_object(&object)).await {
             Ok(claims) => claims,
-            Err(error) => {
-                let message = error.to_string();
-                return Answer::Deny(vec![Violation::new(
-                    "WA-RECEIPT",
-                    RECEIPT_PATH,
-                    Problem::Forbidden,
-                    message,
-                )]);
-            }
+            Err(unvouched) => return not_vouched_for(&unvouched),
         };
         let asked = Asked {
             by: requester(review),
@@ -174,6 +164,24 @@ impl Admission {
             // A request restored from a backup after its time: it may be stored, and will never be access.
             Verdict::Over { .. } => Answer::Allow,
         }
+    }
+}
+
+/// Whether no key that is known here signed the receipt of `object`.
+pub(super) fn is_forged(keys: &Keys, object: &impl AccessRequest) -> bool {
+    matches!(keys.verify_object(object), Err(ReceiptError::Forged))
+}
+
+pub(super) fn not_vouched_for(unvouched: &Unvouched) -> Answer {
+    match unvouched {
+        Unvouched::NoKeys => no_keys(),
+        Unvouched::Api(error) => no_facts(error),
+        Unvouched::Receipt(error) => Answer::Deny(vec![Violation::new(
+            "WA-RECEIPT",
+            RECEIPT_PATH,
+            Problem::Forbidden,
+            error.to_string(),
+        )]),
     }
 }
 

@@ -21,7 +21,7 @@ use stint::tls::clients::Authorities;
 use stint::tls::issue;
 use stint::tls::resolver::{Resolver, server_config};
 use stint::webhook::review;
-use stint::webhook::server::{Handler, Limits, serve};
+use stint::webhook::server::{Handler, Limits, Tls, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -107,7 +107,7 @@ impl Webhook {
     }
 
     /// One that answers only who shows a certificate of these authorities.
-    pub async fn start_for(limits: Limits, clients: Option<&Authorities>) -> Self {
+    pub async fn start_for(limits: Limits, clients: Option<Arc<Authorities>>) -> Self {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let bundle = issue::first(&names, Timestamp::now()).unwrap();
         let resolver = Arc::new(Resolver::default());
@@ -121,7 +121,11 @@ impl Webhook {
             most: AtomicUsize::new(0),
         });
         let stop = CancellationToken::new();
-        let tls = Arc::new(server_config(resolver.clone(), clients).unwrap());
+        let config = Arc::new(server_config(resolver.clone(), clients.clone()).unwrap());
+        let mut tls = Tls::from(config);
+        if let Some(clients) = clients {
+            tls.renewed = clients.renewed();
+        }
         let task = tokio::spawn(serve(listener, tls, handler.clone(), limits, stop.clone()));
         Self {
             address,

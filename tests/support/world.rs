@@ -1,14 +1,17 @@
 //! A world in virtual time: the in-process API server, and operators that live and die in it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use stint::api::{ClusterWorkloadAccess, WorkloadAccess};
 use stint::app::{Granting, Shutdown, Tasks, core};
 use stint::clock::Clock;
+use stint::cluster::key_ring::KeyRing;
 use stint::cluster::lease::Election;
 use stint::domain::completion::{Kind, default_kinds};
 use stint::domain::guard::{Exempt, Guarding, Mode};
@@ -40,6 +43,8 @@ impl Clock for VirtualClock {
 
 /// The Lease of the operators that elect a leader.
 pub const LEASE: &str = "stint";
+/// Name of the Secret with the receipt keys.
+pub const RECEIPT_SECRET: &str = "stint-receipt-keys";
 
 /// An API server with a namespace, an account, a policy and a ceiling.
 pub struct World {
@@ -66,7 +71,7 @@ pub struct Operator {
     /// Its metrics.
     pub metrics: Arc<Metrics>,
     /// Its receipt keys.
-    pub keys: Arc<RwLock<Option<Keys>>>,
+    pub keys: Arc<KeyRing>,
     tasks: Tasks,
     shutdown: Shutdown,
     readiness: Readiness,
@@ -139,6 +144,14 @@ impl World {
         }
     }
 
+    /// Another replica made the receipt keys anew and signs with them from now on. Its operators know nothing of it yet.
+    pub fn make_keys_anew(&mut self, key: [u8; KEY_LENGTH]) {
+        self.keys = Keys::new(&key, None).unwrap();
+        let current = STANDARD.encode(key);
+        self.api.seed(json!({"apiVersion": "v1", "kind": "Secret",
+            "metadata": {"name": RECEIPT_SECRET, "namespace": "stint-system"}, "data": {"current": current}}));
+    }
+
     /// The keys of its operators.
     pub fn keys(&self) -> &Keys {
         &self.keys
@@ -170,6 +183,7 @@ impl World {
         let granting = Granting {
             ceiling_role: "stint-grantable",
             namespace: "stint-system",
+            receipt_secret: RECEIPT_SECRET,
             cluster_grants: self.cluster_grants,
             until_kinds: &self.until_kinds,
             guard: &self.guarding,
@@ -177,10 +191,7 @@ impl World {
         };
         let core = core(&granting, &client, &clock, &metrics, &readiness);
         match self.receipt_keys {
-            true => {
-                let keys = Some(self.keys.clone());
-                *core.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
-            }
+            true => core.keys.set(Some(self.keys.clone())),
             // A gate that nobody opens.
             false => drop(readiness.gate("receipt-keys")),
         }

@@ -1,0 +1,42 @@
+//! The Secret with the receipt keys is deleted under two replicas, on a real control plane.
+
+mod support;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::{DeleteParams, PostParams};
+use support::cluster::{User, eventually};
+use support::operator::NAMESPACE;
+use support::replicas::Replicas;
+use support::team::Team;
+
+const SECRET: &str = "stint-receipt-keys";
+
+#[tokio::test]
+async fn after_the_secret_was_deleted_no_new_request_is_taken_for_forged() {
+    let replicas = Replicas::shared(env!("CARGO_BIN_EXE_stint")).await;
+    replicas.all_ready().await;
+    let team = Team::new(replicas.each[0]).await;
+    let secrets: Api<Secret> = Api::namespaced(team.stint.cluster().admin(), NAMESPACE);
+    let lost = secrets.get(SECRET).await.unwrap().data;
+    secrets
+        .delete(SECRET, &DeleteParams::default())
+        .await
+        .unwrap();
+    eventually("a replica has made it anew", async || {
+        let made = secrets.get_opt(SECRET).await.ok()??;
+        (made.data != lost).then_some(())
+    })
+    .await;
+    // The Service sends the two reviews of a request to either replica, and either leads.
+    let requests = team.requests(User::Alice);
+    let names: Vec<String> = (0..20).map(|n| format!("after-{n}")).collect();
+    for name in &names {
+        let request = team.request(name, "1h");
+        let made = requests.create(&PostParams::default(), &request).await;
+        made.unwrap_or_else(|refused| panic!("{name}: {refused}"));
+    }
+    for name in &names {
+        team.becomes(name, "Active").await;
+    }
+}
