@@ -162,7 +162,7 @@ impl Tally {
         self.accounts.get(name)
     }
 
-    /// The words of the authorizer behind the index of a [`By`].
+    /// The words of the authorizer behind the index of a [`crate::domain::usage::uses::By`].
     pub fn reason(&self, index: u32) -> &str {
         self.reasons
             .all
