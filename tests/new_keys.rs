@@ -6,6 +6,8 @@ mod support;
 use hyper::body::Bytes;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
+use stint::api::WorkloadAccess;
+use stint::cluster::key_ring::Unvouched;
 use stint::domain::receipt::KEY_LENGTH;
 use stint::webhook::admission::VALIDATE;
 use stint::webhook::server::Handler;
@@ -90,6 +92,44 @@ async fn while_the_secret_cannot_be_read_nothing_is_granted_and_nothing_ends() {
     world.pass(MINUTE * 6).await;
     assert_eq!(world.reason("live"), "Active");
     assert_eq!(world.reason("new"), "Active");
+}
+
+/// Three ask at once, and the API server answers nobody: none of them takes the look of another for its own.
+#[tokio::test(start_paused = true)]
+async fn a_look_that_came_to_nothing_is_nobodys() {
+    let (world, operator) = behind().await;
+    let old = operator.keys.known();
+    world.admit("a", json!({"duration": "1h"}));
+    world.pass(SECOND).await;
+    operator.keys.set(old);
+    world.api.harm(on("GET", "secrets"), Harm::Hang, None);
+    let object: WorkloadAccess = serde_json::from_value(request(&world, "a")).unwrap();
+    let verified = || operator.keys.verify(|keys| keys.verify_object(&object));
+    let (one, two, three) = tokio::join!(verified(), verified(), verified());
+    for answer in [one, two, three] {
+        assert!(matches!(answer, Err(Unvouched::Api(_))), "{answer:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn to_end_a_grant_on_request_needs_no_keys() {
+    let (world, operator) = behind().await;
+    let old = operator.keys.known();
+    world.admit("a", json!({"duration": "1h"}));
+    world.pass(SECOND).await;
+    assert_eq!(world.reason("a"), "Active");
+    operator.keys.set(old);
+    world
+        .api
+        .harm(on("GET", "secrets"), Harm::Refuse(500), None);
+    let mut object = request(&world, "a");
+    object["spec"]["revoked"] = true.into();
+    world.api.seed(object);
+    world.pass(SECOND).await;
+    assert_eq!(
+        (world.reason("a"), world.made()),
+        ("Revoked".to_owned(), [0, 0, 0])
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -25,6 +25,11 @@ pub(super) async fn keep(client: Client, gate: Gate) {
                     }
                     (skew.words.join("; "), KEEP_UP)
                 }
+                // Whoever may not look does not know that they are older, and will not know in a second.
+                Err(error) if error.category() == "Forbidden" => {
+                    gate.open();
+                    (format!("cannot be read: {error}"), KEEP_UP)
+                }
                 Err(error) => (format!("cannot be read: {error}"), TRY_AGAIN),
             };
             if words != said && !words.is_empty() {

@@ -27,12 +27,12 @@ impl FactReader {
         status: &WorkloadAccessStatus,
         policies: &[(Arc<Policy>, bool)],
     ) -> Result<Vec<Approval>, ApiError> {
+        if !approval::matter(grant, live, status) {
+            return Ok(Vec::new());
+        }
         let approvals = self
             .decisions(grant, &[Decision::Approve, Decision::Deny])
             .await?;
-        if approvals.is_empty() || !approval::matter(grant, live, status) {
-            return Ok(Vec::new());
-        }
         let asking: Vec<&Arc<Policy>> = policies
             .iter()
             .map(|(policy, _)| policy)

@@ -5,18 +5,17 @@ use crate::cluster::{ApiError, call, keys};
 use crate::domain::receipt::{Keys, ReceiptError};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 /// The keys, and where they come from.
 pub struct KeyRing {
     secrets: Api<Secret>,
     name: String,
     known: RwLock<Option<Keys>>,
-    /// Looks that were begun; who has the lock looks.
-    begun: AtomicU64,
-    turn: Mutex<()>,
+    /// When the last look that succeeded was begun. Who has the lock looks.
+    looked: Mutex<Option<Instant>>,
 }
 
 /// Why nothing vouches for an object.
@@ -40,8 +39,7 @@ impl KeyRing {
             secrets: Api::namespaced(client.clone(), namespace),
             name: secret.to_owned(),
             known: RwLock::default(),
-            begun: AtomicU64::new(0),
-            turn: Mutex::default(),
+            looked: Mutex::default(),
         }
     }
 
@@ -87,19 +85,21 @@ impl KeyRing {
         Ok(known)
     }
 
-    /// Reads the Secret. Those who ask while another look is under way share the next one. Nothing is made or taken away here: without a
-    /// usable Secret what is known counts on.
+    /// Reads the Secret. Those who ask while another look is under way share the next one that succeeds: a look that failed, or that
+    /// nobody waited for to its end, has shown nothing. Nothing is made or taken away here: without a usable Secret what is known
+    /// counts on.
     async fn look(&self) -> Result<(), ApiError> {
-        let asked = self.begun.load(Ordering::SeqCst);
-        let _turn = self.turn.lock().await;
-        if self.begun.load(Ordering::SeqCst) > asked {
+        let asked = Instant::now();
+        let mut looked = self.looked.lock().await;
+        if looked.is_some_and(|begun| begun > asked) {
             return Ok(());
         }
-        self.begun.fetch_add(1, Ordering::SeqCst);
+        let begun = Instant::now();
         let stored = call(self.secrets.get_opt(&self.name)).await?;
         if let Some(keys) = stored.and_then(|secret| keys::read(&secret, &self.name).ok()) {
             self.set(Some(keys));
         }
+        *looked = Some(begun);
         Ok(())
     }
 }

@@ -185,8 +185,10 @@ async fn guard(
     let verified = ctx.keys.verify(|keys| keys.verify_object(object)).await;
     Ok(match verified {
         Ok(claims) => Grant::parse(object).map(|grant| (grant, claims)),
-        // Nobody knows; what is live stays so until somebody does.
-        Err(Unvouched::Api(error)) => return Err(Error::Facts(error)),
+        // Nobody knows; what is live stays so until somebody does. To end it on request needs no receipt.
+        Err(Unvouched::Api(error)) if !object.view().spec.terms().revoked => {
+            return Err(Error::Facts(error));
+        }
         Err(unvouched) => Err(receipt_violation(&unvouched.to_string())),
     })
 }

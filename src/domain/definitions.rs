@@ -3,11 +3,16 @@
 use serde_json::Value;
 use std::collections::BTreeSet;
 
+/// Stands before the words of a rule.
+const RULE: &str = " rule `";
+
 /// How a served definition differs, by the paths of fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
-    /// Fields that the API server drops before anybody sees them, and rules that it does not check: it is older.
+    /// Fields that the API server drops before anybody sees them: it is older.
     pub lacks: BTreeSet<String>,
+    /// Rules that it does not check: it is older, or words them otherwise.
+    pub unchecked: BTreeSet<String>,
     /// Fields that this version does not see, and rules that it does not know: it is newer, or somebody changed it.
     pub adds: BTreeSet<String>,
 }
@@ -21,8 +26,11 @@ impl Difference {
             found
         };
         let (built, served) = (fields(built), fields(served));
+        let missing = built.difference(&served).cloned();
+        let (unchecked, lacks) = missing.partition(|path| path.contains(RULE));
         Self {
-            lacks: built.difference(&served).cloned().collect(),
+            lacks,
+            unchecked,
             adds: served.difference(&built).cloned().collect(),
         }
     }
@@ -33,8 +41,14 @@ impl Difference {
             "run a Helm upgrade of the chart, or apply its CRDs, and the operator, of one version";
         let older = (!self.lacks.is_empty()).then(|| {
             format!(
-                "CustomResourceDefinition '{name}' is older than the operator or was changed, so the API server drops or does not check {}",
+                "CustomResourceDefinition '{name}' is older than the operator or was changed, so the API server drops {}",
                 first(&self.lacks)
+            )
+        });
+        let unchecked = (!self.unchecked.is_empty()).then(|| {
+            format!(
+                "CustomResourceDefinition '{name}' is of another version than the operator or was changed, so the API server does not check {}",
+                first(&self.unchecked)
             )
         });
         let newer = (!self.adds.is_empty()).then(|| {
@@ -43,7 +57,7 @@ impl Difference {
                 first(&self.adds)
             )
         });
-        let found: Vec<String> = older.into_iter().chain(newer).collect();
+        let found: Vec<String> = older.into_iter().chain(unchecked).chain(newer).collect();
         (!found.is_empty()).then(|| format!("{}; {remedy}", found.join("; ")))
     }
 }
@@ -76,7 +90,7 @@ fn walk(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
     let rules = schema["x-kubernetes-validations"].as_array();
     for rule in rules.into_iter().flatten() {
         let text = rule["rule"].as_str().unwrap_or_default();
-        found.insert(format!("{path} rule `{text}`").trim_start().to_owned());
+        found.insert(format!("{path}{RULE}{text}`").trim_start().to_owned());
     }
     for (inner, mark) in [("items", "[]"), ("additionalProperties", "{}")] {
         if schema[inner].is_object() {
@@ -103,10 +117,8 @@ mod tests {
             "properties": {"a": {}, "list": {"items": {"properties": {"c": {}}}}}}}}));
         let difference = Difference::between(&built, &served);
         let paths = |paths: &[&str]| paths.iter().map(|p| (*p).to_owned()).collect();
-        assert_eq!(
-            difference.lacks,
-            paths(&["spec rule `self.a`", "spec.list[].b"])
-        );
+        assert_eq!(difference.lacks, paths(&["spec.list[].b"]));
+        assert_eq!(difference.unchecked, paths(&["spec rule `self.a`"]));
         assert_eq!(difference.adds, paths(&["spec.list[].c"]));
         assert_eq!(Difference::between(&built, &built).words("x"), None);
     }

@@ -151,7 +151,9 @@ impl Binding {
     pub async fn put_back(&self, connection: &Connection) -> Result<(), Failure> {
         for _ in 1..TRIES {
             match self.try_to_put_back(connection).await {
-                Err(not_done) if not_done.code == Some(409) || !not_done.is_certain() => {
+                Err(not_done)
+                    if matches!(not_done.code, Some(409 | 429)) || !not_done.is_certain() =>
+                {
                     tokio::time::sleep(PAUSE).await;
                 }
                 answer => return Ok(answer?),
