@@ -22,12 +22,19 @@ pub struct Skew {
 /// One look. A definition that is missing is told by the watches on its kind.
 pub async fn look(client: &Client) -> Result<Skew, ApiError> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let api = &api;
+    let all = custom_resource_definitions()
+        .into_iter()
+        .map(async |built| {
+            let served = call(api.get_opt(&built.name_any())).await?;
+            Ok::<_, ApiError>((built, served))
+        });
     let mut skew = Skew::default();
-    for built in custom_resource_definitions() {
-        let name = built.name_any();
-        let Some(served) = call(api.get_opt(&name)).await? else {
+    for (built, served) in futures::future::try_join_all(all).await? {
+        let Some(served) = served else {
             continue;
         };
+        let name = built.name_any();
         let json = |definition| serde_json::to_value(definition).unwrap_or(Value::Null);
         let difference = Difference::between(&json(built), &json(served));
         skew.older |= !difference.lacks.is_empty();
