@@ -8,16 +8,14 @@ use kube::api::ListParams;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::process::Stdio;
 use stint::api::{AccessPolicy, WorkloadAccess};
 use stint::cluster::authz;
 use stint::domain::grant::Account;
 use stint::domain::verification::{self, Question, Target};
 use support::cluster::{User, eventually};
-use support::command::{Ended, stint};
+use support::command::{self, Ended, stint};
 use support::operator::Stint;
 use support::team::{Team, create};
-use tokio::process::Command;
 
 const RBAC: &str = "rbac.authorization.k8s.io/v1";
 
@@ -258,31 +256,15 @@ async fn interrupted_while_it_waits_nothing_is_left() {
     )
     .await;
     let folder = backup(&team);
-    let running = Command::new(env!("CARGO_BIN_EXE_kubectl-stint"))
-        .env("KUBECONFIG", team.stint.cluster().kubeconfig(User::Admin))
-        .args([
-            "adopt",
-            "-n",
-            &team.namespace,
-            "--serviceaccount",
-            "migrator",
-            "--apply",
-            "--yes",
-        ])
-        .args(["--timeout", "1h", "--backup", folder.to_str().unwrap()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let id = running.id().unwrap().to_string();
+    let account = ["--serviceaccount", "migrator", "--apply", "--yes"];
+    let more = ["--timeout", "1h", "--backup", folder.to_str().unwrap()];
+    let args = [&["adopt", "-n", &team.namespace], &account[..], &more[..]].concat();
+    let running = command::start(team.stint.cluster(), User::Admin, &args);
     eventually("policy and request are there", async || {
         (left(&team).await == (1, 1)).then_some(())
     })
     .await;
-    let sent = Command::new("kill").args(["-INT", &id]).status().await;
-    assert!(sent.unwrap().success());
+    command::signal(&running, "-INT").await;
     let output = running.wait_with_output().await.unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(130), "{told}");

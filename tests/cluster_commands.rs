@@ -7,12 +7,10 @@ use kube::Api;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 use std::path::Path;
-use std::process::Stdio;
 use support::cluster::{User, eventually};
 use support::command::{self, Ended};
 use support::operator::Stint;
 use support::team::{Team, create};
-use tokio::process::Command;
 
 const RBAC: &str = "rbac.authorization.k8s.io/v1";
 
@@ -776,25 +774,17 @@ async fn a_token_dies_with_its_grant_and_a_signal_reaches_the_command() {
         "cp $KUBECONFIG {0}.part; trap 'echo told; exit 42' TERM; mv {0}.part {0}; while :; do sleep 0.05; done",
         copy.display()
     );
-    let running = Command::new(env!("CARGO_BIN_EXE_kubectl-stint"))
-        .env("KUBECONFIG", cluster.kubeconfig(User::Carol))
-        .args([
-            "exec",
-            "long",
-            "-n",
-            &team.namespace,
-            "--",
-            "sh",
-            "-c",
-            &script,
-        ])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let id = running.id().unwrap().to_string();
+    let args = [
+        "exec",
+        "long",
+        "-n",
+        &team.namespace,
+        "--",
+        "sh",
+        "-c",
+        &script,
+    ];
+    let running = command::start(cluster, User::Carol, &args);
     eventually("the command runs", async || copy.exists().then_some(())).await;
     let made = secrets(&team)
         .list(&ListParams::default())
@@ -837,12 +827,7 @@ async fn a_token_dies_with_its_grant_and_a_signal_reaches_the_command() {
     })
     .await;
 
-    let told = Command::new("kill")
-        .args(["-TERM", &id])
-        .status()
-        .await
-        .unwrap();
-    assert!(told.success());
+    command::signal(&running, "-TERM").await;
     let output = running.wait_with_output().await.unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(

@@ -30,6 +30,17 @@ async fn behind() -> (World, Operator) {
     (world, operator)
 }
 
+/// The same with a live grant that the new keys signed: the operator knew them for a moment, and is again as one that does not lead.
+async fn behind_a_live(name: &str) -> (World, Operator) {
+    let (world, operator) = behind().await;
+    let old = operator.keys.known();
+    world.admit(name, json!({"duration": "1h"}));
+    world.pass(SECOND).await;
+    assert_eq!(world.reason(name), "Active");
+    operator.keys.set(old);
+    (world, operator)
+}
+
 fn looks(world: &World) -> usize {
     let calls = world.api.calls();
     calls.iter().filter(|c| on("GET", "secrets")(c)).count()
@@ -58,13 +69,7 @@ async fn a_leader_that_does_not_know_the_new_key_grants_what_it_signed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_new_leader_that_does_not_know_the_key_ends_no_live_grant() {
-    let (world, operator) = behind().await;
-    let old = operator.keys.known();
-    world.admit("a", json!({"duration": "1h"}));
-    world.pass(SECOND).await;
-    assert_eq!(world.reason("a"), "Active");
-    // As a replica that did not lead.
-    operator.keys.set(old);
+    let (world, _operator) = behind_a_live("a").await;
     world.touch("a");
     world.pass(SECOND).await;
     assert_eq!(
@@ -75,11 +80,7 @@ async fn a_new_leader_that_does_not_know_the_key_ends_no_live_grant() {
 
 #[tokio::test(start_paused = true)]
 async fn while_the_secret_cannot_be_read_nothing_is_granted_and_nothing_ends() {
-    let (world, operator) = behind().await;
-    let old = operator.keys.known();
-    world.admit("live", json!({"duration": "1h"}));
-    world.pass(SECOND).await;
-    operator.keys.set(old);
+    let (world, _operator) = behind_a_live("live").await;
     world
         .api
         .harm(on("GET", "secrets"), Harm::Refuse(500), None);
@@ -97,11 +98,7 @@ async fn while_the_secret_cannot_be_read_nothing_is_granted_and_nothing_ends() {
 /// Three ask at once, and the API server answers nobody: none of them takes the look of another for its own.
 #[tokio::test(start_paused = true)]
 async fn a_look_that_came_to_nothing_is_nobodys() {
-    let (world, operator) = behind().await;
-    let old = operator.keys.known();
-    world.admit("a", json!({"duration": "1h"}));
-    world.pass(SECOND).await;
-    operator.keys.set(old);
+    let (world, operator) = behind_a_live("a").await;
     world.api.harm(on("GET", "secrets"), Harm::Hang, None);
     let object: WorkloadAccess = serde_json::from_value(request(&world, "a")).unwrap();
     let verified = || operator.keys.verify(|keys| keys.verify_object(&object));
@@ -113,12 +110,7 @@ async fn a_look_that_came_to_nothing_is_nobodys() {
 
 #[tokio::test(start_paused = true)]
 async fn to_end_a_grant_on_request_needs_no_keys() {
-    let (world, operator) = behind().await;
-    let old = operator.keys.known();
-    world.admit("a", json!({"duration": "1h"}));
-    world.pass(SECOND).await;
-    assert_eq!(world.reason("a"), "Active");
-    operator.keys.set(old);
+    let (world, _operator) = behind_a_live("a").await;
     world
         .api
         .harm(on("GET", "secrets"), Harm::Refuse(500), None);

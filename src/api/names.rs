@@ -9,6 +9,9 @@ pub const GRANT: &str = "stint.dev/grant";
 /// Label on a Namespace: what becomes of what the guard finds in its roles and bindings, `audit`, `warn` or `deny`.
 pub const GUARD: &str = "stint.dev/guard";
 
+/// Label with its name that the API server puts on every Namespace (`pkg/apis/core/v1/defaults.go`, KEP-2161).
+pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+
 /// Annotation on a WorkloadAccess: who asked, for what and when, under a MAC (see `domain::receipt`). On an AccessApproval:
 /// who decided, likewise (see `domain::seal`).
 pub const RECEIPT: &str = "stint.dev/receipt";

@@ -444,3 +444,12 @@ pub(super) fn length_of_grant(_: &mut schemars::SchemaGenerator) -> schemars::Sc
         ],
     })
 }
+
+impl WorkloadAccessStatus {
+    /// The binding that gives the rights: the RoleBinding, or of a ClusterWorkloadAccess the ClusterRoleBinding.
+    pub fn binding(&self) -> Option<&ObjectStamp> {
+        self.role_binding
+            .as_ref()
+            .or(self.cluster_role_binding.as_ref())
+    }
+}

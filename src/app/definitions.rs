@@ -1,5 +1,6 @@
 //! Says when the CustomResourceDefinitions are not those of this version.
 
+use crate::api::custom_resource_definitions;
 use crate::cluster::definitions;
 use crate::ops::readiness::Gate;
 use kube::Client;
@@ -15,10 +16,11 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// replicas that fit are gone; one that is ready stays so.
 pub(super) async fn keep(client: Client, gate: Gate) {
     let changed = Notify::new();
-    tokio::join!(definitions::watch(&client, &changed), async {
+    let built = custom_resource_definitions();
+    tokio::join!(definitions::watch(&client, &built, &changed), async {
         let mut said = String::new();
         loop {
-            let (words, pause) = match definitions::look(&client).await {
+            let (words, pause) = match definitions::look(&client, &built).await {
                 Ok(skew) => {
                     if !skew.older {
                         gate.open();

@@ -1,6 +1,5 @@
 //! The CustomResourceDefinitions as they are served, beside those that the operator was built with.
 
-use crate::api::custom_resource_definitions;
 use crate::cluster::own_watches::follow;
 use crate::cluster::{ApiError, call};
 use crate::domain::definitions::Difference;
@@ -19,16 +18,14 @@ pub struct Skew {
     pub older: bool,
 }
 
-/// One look. A definition that is missing is told by the watches on its kind.
-pub async fn look(client: &Client) -> Result<Skew, ApiError> {
+/// One look, beside those that were `built`. A definition that is missing is told by the watches on its kind.
+pub async fn look(client: &Client, built: &[CustomResourceDefinition]) -> Result<Skew, ApiError> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     let api = &api;
-    let all = custom_resource_definitions()
-        .into_iter()
-        .map(async |built| {
-            let served = call(api.get_opt(&built.name_any())).await?;
-            Ok::<_, ApiError>((built, served))
-        });
+    let all = built.iter().map(async |built| {
+        let served = call(api.get_opt(&built.name_any())).await?;
+        Ok::<_, ApiError>((built, served))
+    });
     let mut skew = Skew::default();
     for (built, served) in futures::future::try_join_all(all).await? {
         let Some(served) = served else {
@@ -36,7 +33,7 @@ pub async fn look(client: &Client) -> Result<Skew, ApiError> {
         };
         let name = built.name_any();
         let json = |definition| serde_json::to_value(definition).unwrap_or(Value::Null);
-        let difference = Difference::between(&json(built), &json(served));
+        let difference = Difference::between(&json(built), &json(&served));
         skew.older |= !difference.lacks.is_empty();
         skew.words.extend(difference.words(&name));
     }
@@ -44,12 +41,9 @@ pub async fn look(client: &Client) -> Result<Skew, ApiError> {
 }
 
 /// Tells of each change of one of them, for ever.
-pub async fn watch(client: &Client, changed: &Notify) {
+pub async fn watch(client: &Client, built: &[CustomResourceDefinition], changed: &Notify) {
     let api: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(client.clone());
-    let names: Vec<String> = custom_resource_definitions()
-        .iter()
-        .map(ResourceExt::name_any)
-        .collect();
+    let names: Vec<String> = built.iter().map(ResourceExt::name_any).collect();
     let each = names.iter().map(|name| follow(api.clone(), name, changed));
     futures::future::join_all(each).await;
 }

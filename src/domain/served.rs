@@ -122,6 +122,13 @@ impl Served {
             .collect()
     }
 
+    /// The pairs of group and resource that nothing serves.
+    pub fn unknown<'a>(&self, rules: &'a [Rule]) -> BTreeSet<(&'a str, &'a str)> {
+        let all = rules.iter().flat_map(pairs);
+        all.filter(|(g, r)| self.look_up(g, r) == Lookup::Unknown)
+            .collect()
+    }
+
     fn groups_with(&self, resource: &str) -> Vec<&str> {
         let serving = self.groups.iter();
         let mut names: Vec<&str> = serving

@@ -3,6 +3,8 @@
 use super::cluster::{Cluster, User};
 use super::plugin::program;
 use std::path::Path;
+use std::process::Stdio;
+use tokio::process::{Child, Command};
 
 /// Most characters of an output that are shown again.
 const SHOWN: usize = 4000;
@@ -12,6 +14,26 @@ pub struct Ended {
     pub status: i32,
     pub out: String,
     pub err: String,
+}
+
+/// Starts it, to be signalled while it runs; it goes with the test.
+pub fn start(cluster: &Cluster, user: User, args: &[&str]) -> Child {
+    Command::new(program())
+        .env("KUBECONFIG", cluster.kubeconfig(user))
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
+}
+
+/// Sends it a signal, such as `-TERM`.
+pub async fn signal(running: &Child, signal: &str) {
+    let id = running.id().unwrap().to_string();
+    let sent = Command::new("kill").args([signal, &id]).status().await;
+    assert!(sent.unwrap().success());
 }
 
 /// Runs it to its end.

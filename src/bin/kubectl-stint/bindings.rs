@@ -37,6 +37,14 @@ pub struct Binding {
     pub whole: Value,
 }
 
+/// Kind, place and name of a binding.
+pub fn title(namespace: Option<&str>, name: &str) -> String {
+    match namespace {
+        Some(namespace) => format!("RoleBinding {namespace}/{name}"),
+        None => format!("ClusterRoleBinding {name}"),
+    }
+}
+
 impl Binding {
     fn wish<'a>(&'a self, verb: &'a str) -> Wish<'a> {
         Wish {

@@ -11,6 +11,7 @@ use kube::Api;
 use serde::Serialize;
 use std::io::{self, Write};
 use stint::api::conditions as names;
+use stint::api::workload_access::WorkloadAccessStatus;
 use stint::cluster::authz;
 use stint::domain::request::{AccessRequest, Place, RequestView};
 use stint::domain::rules::{self, Rule};
@@ -124,7 +125,7 @@ async fn questions(connection: &Connection, view: &RequestView<'_>) -> Result<Qu
 async fn copied(connection: &Connection, view: &RequestView<'_>) -> Result<Vec<Rule>, Failure> {
     let place = view.place();
     let status = view.status;
-    let bound = status.and_then(|s| s.role_binding.as_ref().or(s.cluster_role_binding.as_ref()));
+    let bound = status.and_then(WorkloadAccessStatus::binding);
     let live = story::state(status) == names::REASON_ACTIVE;
     let Some(name) = bound.filter(|_| live).map(|bound| bound.name.as_str()) else {
         return Err(Failure::Error(format!(

@@ -1,9 +1,10 @@
 //! The policies that a request is tried against, and what had to be assumed for each because the input does not say it.
 
-use crate::world::{KnownPolicy, NAMED, World, named};
+use crate::world::{KnownPolicy, World, named};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use stint::api::names::NAMESPACE_NAME;
 use stint::domain::grant::Grant;
 use stint::domain::policy::Policy;
 
@@ -107,7 +108,7 @@ fn asks_for_the_name_alone(selector: &LabelSelector) -> bool {
     let mut keys = labels
         .map(|(key, _)| key)
         .chain(expressions.map(|e| &e.key));
-    !selects_all(selector) && keys.all(|key| key == NAMED)
+    !selects_all(selector) && keys.all(|key| key == NAMESPACE_NAME)
 }
 
 fn selects_all(selector: &LabelSelector) -> bool {

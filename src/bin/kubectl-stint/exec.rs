@@ -1,10 +1,11 @@
 //! `kubectl stint exec`: runs a local command as the account of a grant, with a token that dies with the grant.
 
-use crate::child::{self, Signals};
+use crate::child;
 use crate::connect::{Connection, Target};
 use crate::outcome::{Answer, Failure};
 use crate::private::Private;
 use crate::send::{self, Anchor};
+use crate::signals::Signals;
 use crate::{place, requests, show, story};
 use clap::Args;
 use jiff::Timestamp;

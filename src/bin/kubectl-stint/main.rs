@@ -41,12 +41,14 @@ mod sarif;
 mod schema;
 mod send;
 mod show;
+mod signals;
 mod stop;
 mod story;
 mod suggest;
 mod tree;
 mod wait;
 mod who_can;
+mod whole;
 mod world;
 
 use clap::{CommandFactory, Parser, Subcommand};

@@ -1,10 +1,10 @@
 //! Being interrupted between two steps: what is under way with the API server is waited for, so that it is known what was done.
 
 use crate::outcome::Failure;
+use crate::signals::{self, Signals};
 use rustix::process::Signal;
 use std::io;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// Whether somebody wants the program to end.
@@ -14,20 +14,13 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// From now on interrupt, termination and hangup are only noted.
+    /// From now on they are only noted.
     pub fn listen() -> io::Result<Self> {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut hangup = signal(SignalKind::hangup())?;
+        let mut signals = Signals::listen()?;
         let (sender, receiver) = watch::channel(None);
         tokio::spawn(async move {
             loop {
-                let came = tokio::select! {
-                    _ = interrupt.recv() => Signal::INT,
-                    _ = terminate.recv() => Signal::TERM,
-                    _ = hangup.recv() => Signal::HUP,
-                };
-                sender.send_replace(Some(came));
+                sender.send_replace(Some(signals.next().await));
             }
         });
         Ok(Self { signal: receiver })
@@ -36,7 +29,7 @@ impl Stop {
     /// The exit status of a program that a signal ended, once one has come.
     pub fn status(&self) -> Option<u8> {
         let signal = *self.signal.borrow();
-        signal.and_then(|signal| u8::try_from(128 + signal.as_raw()).ok())
+        signal.map(|signal| signals::status(signal.as_raw()))
     }
 
     /// Before a step: an error, once a signal has come.

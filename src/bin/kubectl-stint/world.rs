@@ -241,12 +241,9 @@ impl World {
     }
 }
 
-/// The label with its name that the API server puts on every Namespace (`pkg/apis/core/v1/defaults.go`, KEP-2161).
-pub const NAMED: &str = "kubernetes.io/metadata.name";
-
 /// The labels that every namespace of this name has.
 pub fn named(namespace: &str) -> Labels {
-    Labels::from([(NAMED.to_owned(), namespace.to_owned())])
+    Labels::from([(names::NAMESPACE_NAME.to_owned(), namespace.to_owned())])
 }
 
 /// The ClusterRole that holds the ceiling, as the chart names it.

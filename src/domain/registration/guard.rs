@@ -1,6 +1,7 @@
 //! The webhooks of the guard on plain RBAC.
 
 use super::{Entry, Requirement, Rule};
+use crate::api::names::NAMESPACE_NAME;
 
 const LABEL: &str = "stint.dev/guard";
 
@@ -120,7 +121,7 @@ fn rbac(resources: &'static [&'static str], scope: &'static str) -> Rule {
 fn namespaces(own: &str, operator: &'static str, modes: &[&str]) -> Vec<Requirement> {
     let modes = modes.iter().map(|mode| (*mode).to_owned()).collect();
     vec![
-        ("kubernetes.io/metadata.name", "NotIn", vec![own.to_owned()]),
+        (NAMESPACE_NAME, "NotIn", vec![own.to_owned()]),
         (LABEL, operator, modes),
     ]
 }

@@ -89,8 +89,7 @@ fn told(known: Grant, view: &RequestView<'_>) -> Grant {
     let status = view.status.unwrap_or(&nothing);
     let terms = view.spec.terms();
     let state = story::state(view.status);
-    let bound = status.role_binding.as_ref();
-    let bound = bound.or(status.cluster_role_binding.as_ref());
+    let bound = status.binding();
     let verified = condition(status, names::VERIFIED);
     let until = instant(status.not_after.as_ref());
     let until = until.or_else(|| terms.not_after.map(str::to_owned));

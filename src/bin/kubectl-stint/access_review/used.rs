@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use kube::core::DynamicObject;
 use std::collections::HashMap;
 use stint::api::names;
+use stint::api::workload_access::WorkloadAccessStatus;
 use stint::cluster::standing::RoleKey;
 use stint::domain::grant::Account;
 use stint::domain::request::AccessRequest;
@@ -130,10 +131,7 @@ fn of_request(object: &DynamicObject) -> Option<(&str, OfRequest)> {
     let uid = object.metadata.uid.as_deref()?;
     let access = requests::read(object).ok()?;
     let view = access.view();
-    let stamp = view.status.and_then(|status| {
-        let bound = status.role_binding.as_ref();
-        bound.or(status.cluster_role_binding.as_ref())
-    });
+    let stamp = view.status.and_then(WorkloadAccessStatus::binding);
     let name = object.metadata.name.as_deref().unwrap_or_default();
     let made = || names::made_object_name(name, uid);
     let key = BindingKey {

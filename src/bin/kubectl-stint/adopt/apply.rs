@@ -1,7 +1,7 @@
 //! Moving one account: what is intended, the question, and after a failure or an interrupt everything back.
 
 use super::AdoptArgs;
-use super::entry::{Decision, Entry, Told};
+use super::entry::{Decision, Entry};
 use super::journal::Journal;
 use super::mover::Mover;
 use super::survey::Survey;
@@ -82,24 +82,17 @@ fn intention(entry: &Entry) -> Vec<(usize, String)> {
             let notes = notes.map(|note| (1, format!("note: {note}")));
             [(0, text)].into_iter().chain(notes).collect()
         }
-        Decision::Delete(why) => vec![(0, format!("{title}: is to be deleted: {}", text(why)))],
+        Decision::Delete(why) => vec![(0, format!("{title}: is to be deleted: {why}"))],
         Decision::Keep { why, .. } => {
-            let why = why.iter().map(|told| (1, text(told)));
+            let why = why.iter().map(|told| (1, told.to_string()));
             return [(0, format!("{title}: stays"))]
                 .into_iter()
                 .chain(why)
                 .collect();
         }
     };
-    if let Some(made_by) = &entry.made_by {
-        let text = format!("note: {made_by} may make it again; take it out there too");
-        all.push((1, text));
-    }
+    all.extend(entry.made_again().map(|note| (1, note)));
     all
-}
-
-fn text(told: &Told) -> String {
-    format!("{}: {} [{}]", told.path, told.message, told.code)
 }
 
 /// After a failure: everything back, and why.

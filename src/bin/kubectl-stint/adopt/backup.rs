@@ -3,13 +3,15 @@
 use super::entry::Entry;
 use crate::bindings::Binding;
 use crate::outcome::Failure;
-use crate::show;
+use crate::{show, whole};
 use serde_json::{Value, json};
-use std::fs::{self, DirBuilder, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+/// Who is bound to what is nobody else's to read.
+const MODE: u32 = 0o600;
 /// Most characters of the name of a binding in the name of its file.
 const MAX_NAME: usize = 100;
 
@@ -68,26 +70,7 @@ pub fn save(folder: &Path, entry: &Entry, binding: &Binding) -> Result<PathBuf, 
         .create(folder)
         .map_err(failed)?;
     let text = show::yaml(&binding.own()).map_err(failed)?;
-    write(&file, &text).map_err(failed)?;
+    let written = whole::write(&file, MODE, |out| write!(out, "{text}"));
+    written.map_err(failed)?;
     Ok(file)
-}
-
-/// Under another name first: a file with half of a binding is worse than none.
-fn write(file: &Path, text: &str) -> io::Result<()> {
-    let half = file.with_extension("yaml.part");
-    let mut options = OpenOptions::new();
-    let mut out = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&half)?;
-    out.set_permissions(Permissions::from_mode(0o600))?;
-    let written = out.write_all(text.as_bytes());
-    let written = written.and_then(|()| out.sync_all());
-    let named = written.and_then(|()| fs::rename(&half, file));
-    if named.is_err() {
-        let _ = fs::remove_file(&half);
-    }
-    named
 }

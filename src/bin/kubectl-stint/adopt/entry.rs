@@ -1,12 +1,14 @@
 //! One account in one standing binding, and what is to become of it.
 
 use super::propose::Proposal;
+use crate::bindings;
 use crate::read::Object;
 use crate::report::severity_name;
 use jiff::Timestamp;
 use k8s_openapi::api::rbac::v1::Subject;
 use serde::Serialize;
 use serde_json::Value;
+use std::fmt;
 use stint::domain::grant::Account;
 use stint::domain::plain::PlainFinding;
 use stint::domain::rules::Rule;
@@ -26,6 +28,12 @@ pub struct Told {
     pub path: String,
     /// What was found, and what would be better.
     pub message: String,
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} [{}]", self.path, self.message, self.code)
+    }
 }
 
 /// What is to become of an account in a binding.
@@ -94,10 +102,7 @@ impl Entry {
 
     /// Kind, place and name.
     pub fn title(&self) -> String {
-        match &self.namespace {
-            Some(namespace) => format!("RoleBinding {namespace}/{}", self.name),
-            None => format!("ClusterRoleBinding {}", self.name),
-        }
+        bindings::title(self.namespace.as_deref(), &self.name)
     }
 
     /// The account, or the group.
@@ -107,6 +112,14 @@ impl Entry {
             (None, Some(at)) => format!("Group {}", self.subjects[*at].name),
             (None, None) => String::new(),
         }
+    }
+
+    /// That somebody may make the binding again, if it says who.
+    pub fn made_again(&self) -> Option<String> {
+        let made_by = self.made_by.as_ref()?;
+        Some(format!(
+            "note: {made_by} may make the binding again; take it out there too"
+        ))
     }
 
     /// Whether the binding is for nobody else.

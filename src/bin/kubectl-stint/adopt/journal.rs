@@ -1,6 +1,6 @@
 //! What was done, so that it can be undone: the last first, and also what may have been done without an answer.
 
-use crate::bindings::Binding;
+use crate::bindings::{self, Binding};
 use crate::connect::{Connection, NotDone};
 use crate::outcome::Failure;
 use crate::{send, show, wait};
@@ -15,8 +15,8 @@ pub enum Change {
     Policy(String, Value),
     /// A request that was not there: its name, and what it asks for.
     Request(Place, String, Value),
-    /// Subjects taken out of a binding, and how it is called.
-    Binding(Box<Binding>, String),
+    /// Subjects taken out of a binding.
+    Binding(Box<Binding>),
 }
 
 impl Change {
@@ -24,7 +24,7 @@ impl Change {
         match self {
             Self::Policy(name, _) => format!("AccessPolicy {name}"),
             Self::Request(place, name, _) => wait::title(place, name),
-            Self::Binding(_, title) => title.clone(),
+            Self::Binding(binding) => bindings::title(binding.namespace.as_deref(), &binding.name),
         }
     }
 
@@ -34,14 +34,14 @@ impl Change {
             Self::Request(place, name, wanted) => {
                 send::request_back(connection, place, name, uid, wanted).await
             }
-            Self::Binding(binding, _) => binding.put_back(connection).await,
+            Self::Binding(binding) => binding.put_back(connection).await,
         }
     }
 
     fn undone(&self) -> &'static str {
         match self {
             Self::Policy(..) | Self::Request(..) => "deleted again",
-            Self::Binding(..) => "is as it was",
+            Self::Binding(_) => "is as it was",
         }
     }
 }
@@ -122,7 +122,7 @@ impl Journal {
                     let _ = out.flush();
                 }
                 Err(failure) => {
-                    if matches!(made.change, Change::Binding(..)) {
+                    if matches!(made.change, Change::Binding(_)) {
                         stays = Some(made.of);
                     }
                     left.push(format!("{title}: {}", show::line(&failure.text())));

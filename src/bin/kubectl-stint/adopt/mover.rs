@@ -21,6 +21,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 use stint::api::conditions::{REASON_ACTIVE, REASON_REFUSED};
+use stint::api::workload_access::WorkloadAccessStatus;
 use stint::domain::grant::Account;
 use stint::domain::request::{AccessRequest, Place};
 use stint::domain::window;
@@ -124,7 +125,7 @@ impl<'a, W: Write> Mover<'a, W> {
         account: &Account,
         proposal: &Proposal,
     ) -> Result<(), Failure> {
-        let place = place(entry);
+        let place = Place::of(entry.namespace.clone());
         self.policy(proposal).await?;
         let granted = self.request(proposal, &place).await?;
         let rights = Rights::of(account, place.clone(), &proposal.rules);
@@ -265,8 +266,8 @@ impl<'a, W: Write> Mover<'a, W> {
     async fn remove(&mut self, entry: &Entry) -> Result<(), Failure> {
         self.stop.check()?;
         let (binding, title) = (binding(entry), entry.title());
-        let change = Change::Binding(Box::new(binding.clone()), title.clone());
-        self.journal.begin(change);
+        self.journal
+            .begin(Change::Binding(Box::new(binding.clone())));
         let gone = binding.take_out(self.connection).await;
         self.journal.end(gone, |()| None)?;
         let told = match entry.is_alone() {
@@ -322,13 +323,9 @@ impl<'a, W: Write> Mover<'a, W> {
     /// The name of the binding that Stint made for the request, as the authorizer quotes it.
     async fn made_binding(&self, place: &Place, name: &str) -> Result<String, Failure> {
         let access = requests::get(self.connection, place, name).await?;
-        let status = access.view().status;
-        let bound =
-            status.and_then(|s| s.role_binding.as_ref().or(s.cluster_role_binding.as_ref()));
-        Ok(format!(
-            "\"{}",
-            bound.map(|b| b.name.as_str()).unwrap_or_default()
-        ))
+        let bound = access.view().status.and_then(WorkloadAccessStatus::binding);
+        let name = bound.map(|bound| bound.name.as_str());
+        Ok(format!("\"{}", name.unwrap_or_default()))
     }
 }
 
@@ -355,13 +352,6 @@ fn answers(entry: &Entry) -> Vec<String> {
     subjects
         .map(|subject| format!("RBAC: allowed by {binding} of {kind} {role:?} to {subject}"))
         .collect()
-}
-
-fn place(entry: &Entry) -> Place {
-    match &entry.namespace {
-        Some(namespace) => Place::Namespace(namespace.clone()),
-        None => Place::Cluster,
-    }
 }
 
 fn binding(entry: &Entry) -> Binding {

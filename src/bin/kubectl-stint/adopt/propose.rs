@@ -3,9 +3,10 @@
 use super::entry::{Told, why};
 use super::source::object;
 use crate::access::judge_access;
+use crate::bindings;
 use crate::rbac::judge_policy;
 use crate::report::{Finding, Judged, Level, Outcome, severity_name};
-use crate::world::{NAMED, World};
+use crate::world::World;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -14,9 +15,10 @@ use stint::domain::catalogue::{self, Disposition};
 use stint::domain::grant::Account;
 use stint::domain::hygiene;
 use stint::domain::plain::scope_of;
+use stint::domain::receipt;
 use stint::domain::request;
-use stint::domain::rules::{self, ALL, Rule};
-use stint::domain::served::{self, Lookup};
+use stint::domain::rules::{self, Rule};
+use stint::domain::served;
 use stint::domain::{catalogue::Scope, window};
 
 /// How long grants of a risk last at most unless a policy says otherwise, from medium to critical.
@@ -70,20 +72,14 @@ impl Place<'_> {
     }
 
     fn binding(&self) -> String {
-        match self.namespace {
-            Some(namespace) => format!("RoleBinding {namespace}/{}", self.binding),
-            None => format!("ClusterRoleBinding {}", self.binding),
-        }
+        bindings::title(self.namespace, self.binding)
     }
 
     /// The same name each time, and another for each binding and account.
     fn name(&self) -> String {
         let title = format!("{} {}", self.binding(), self.account);
-        let digest = ring::digest::digest(&ring::digest::SHA256, title.as_bytes());
-        let hex: String = digest.as_ref()[..4]
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
+        let hash = receipt::sha256(title.as_bytes());
+        let hex: String = hash.chars().skip("sha256:".len()).take(8).collect();
         let plain = |c: char| match c.to_ascii_lowercase() {
             c if c.is_ascii_lowercase() || c.is_ascii_digit() => c,
             _ => '-',
@@ -171,15 +167,9 @@ fn unserved(all: &[Rule], world: &World) -> BTreeSet<String> {
     let Some(served) = &world.served else {
         return BTreeSet::new();
     };
-    let pairs = all.iter().flat_map(|rule| {
-        let resources = rule.resources.iter();
-        resources.flat_map(|resource| rule.api_groups.iter().map(move |group| (group, resource)))
-    });
-    let named = pairs.filter(|(group, resource)| !group.contains(ALL) && !resource.contains(ALL));
-    let unknown =
-        named.filter(|(group, resource)| served.look_up(group, resource) == Lookup::Unknown);
-    let words = unknown.map(|(group, resource)| match group.as_str() {
-        "" => resource.clone(),
+    let unknown = served.unknown(all).into_iter();
+    let words = unknown.map(|(group, resource)| match group {
+        "" => resource.to_owned(),
         group => format!("{resource}.{group}"),
     });
     words.collect()
@@ -289,10 +279,7 @@ impl Draft<'_> {
         world.policies.clear();
         world.broken_policies = 0;
         world.add(&policy, place.home());
-        let at = match place.namespace {
-            Some(namespace) => request::Place::Namespace(namespace.to_owned()),
-            None => request::Place::Cluster,
-        };
+        let at = request::Place::of(place.namespace.map(str::to_owned));
         let beside = judge_access(&request, &at, world, now);
         let replaced = world.set_aside(place.namespace, place.binding);
         let alone = judge_access(&request, &at, world, now);
@@ -316,7 +303,7 @@ impl Draft<'_> {
         json!({
             "apiVersion": format!("{}/v1alpha1", names::GROUP), "kind": "AccessPolicy",
             "metadata": {"name": place.name()},
-            "spec": {"namespaceSelector": {"matchLabels": {NAMED: place.home()}}, "serviceAccounts": accounts,
+            "spec": {"namespaceSelector": {"matchLabels": {names::NAMESPACE_NAME: place.home()}}, "serviceAccounts": accounts,
                      "allow": allow, "limits": {"maxDuration": self.duration}}
         })
     }

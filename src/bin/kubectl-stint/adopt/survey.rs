@@ -70,16 +70,12 @@ struct Written {
 /// Surveys what was read.
 pub fn of(known: &Known, args: &AdoptArgs) -> Result<Survey, Failure> {
     let wanted = args.serviceaccount.as_deref().map(wanted).transpose()?;
-    let world = || {
-        let mut world = World::of(&known.objects, &known.namespace);
-        world.served.clone_from(&known.served);
-        world
-    };
+    let mut world = World::of(&known.objects, &known.namespace);
+    world.served.clone_from(&known.served);
     let mut surveyor = Surveyor {
         known,
         wanted,
-        world: world(),
-        bench: world(),
+        world,
         duration: &args.duration,
         survey: Survey::default(),
     };
@@ -105,9 +101,8 @@ struct Surveyor<'a> {
     known: &'a Known,
     /// The account that is looked for, and its namespace where one was said.
     wanted: Option<(Option<String>, String)>,
+    /// What is known; the policies in it are those of the proposal that is tried.
     world: World,
-    /// The same, for proposals to be tried in.
-    bench: World,
     duration: &'a str,
     survey: Survey,
 }
@@ -297,7 +292,7 @@ impl Surveyor<'_> {
             duration: self.duration,
         };
         let now = self.known.now;
-        match propose::propose(&place, &role.rules, &mut self.bench, now) {
+        match propose::propose(&place, &role.rules, &mut self.world, now) {
             Ok(mut proposal) => {
                 if case.namespace.is_none() && !self.known.everywhere {
                     let text = "combinations with what the account holds in other namespaces were not looked at; -A does";
@@ -310,7 +305,7 @@ impl Surveyor<'_> {
             }
             Err(why) => Decision::Keep {
                 why,
-                fine: propose::fine(&place, &role.rules, &mut self.bench, now),
+                fine: propose::fine(&place, &role.rules, &mut self.world, now),
             },
         }
     }

@@ -152,10 +152,7 @@ fn manifests(entry: &Entry, out: &mut impl Write) -> io::Result<()> {
 
 /// What is said of an entry, and how far it is indented.
 fn remarks(entry: &Entry) -> Vec<(usize, String)> {
-    let text = |told: &Told| {
-        let text = format!("{}: {} [{}]", told.path, told.message, told.code);
-        (1, text)
-    };
+    let text = |told: &Told| (1, told.to_string());
     let title = (entry.title(), entry.subject(), entry.risk);
     let mut all = vec![(0, format!("{} for {}: risk {}", title.0, title.1, title.2))];
     all.extend(entry.findings.iter().map(text));
@@ -181,10 +178,7 @@ fn remarks(entry: &Entry) -> Vec<(usize, String)> {
             all.push((0, format!("note: the grant ends after {duration}; before that it can be extended, after it the rights must be asked for again")));
         }
     }
-    if let Some(made_by) = &entry.made_by {
-        let text = format!("note: {made_by} may make the binding again; take it out there too");
-        all.push((0, text));
-    }
+    all.extend(entry.made_again().map(|note| (0, note)));
     for (number, step) in steps::of(entry).iter().enumerate() {
         all.push((0, format!("{}. {}", number + 1, step.what)));
         all.extend(step.run.iter().map(|run| (2, run.clone())));

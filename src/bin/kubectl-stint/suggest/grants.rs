@@ -1,5 +1,6 @@
 //! What the account holds, by roles and bindings from files or from the cluster, held against what it used.
 
+use crate::bindings;
 use crate::connect::{Connection, Target, Wish};
 use crate::holders::Rbac;
 use crate::outcome::Failure;
@@ -197,8 +198,10 @@ impl Known {
             None => "another authorizer".to_owned(),
             Some(key) => match (self.made_for.get(key), &key.namespace) {
                 (Some(request), _) => format!("{request}{over}"),
-                (None, Some(namespace)) => format!("RoleBinding {namespace}/{}{over}", key.name),
-                (None, None) => format!("ClusterRoleBinding {}{over}", key.name),
+                (None, namespace) => {
+                    let title = bindings::title(namespace.as_deref(), &key.name);
+                    format!("{title}{over}")
+                }
             },
         };
         Grant {

@@ -7,7 +7,7 @@ use crate::report::{Judged, Level};
 use crate::world::World;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use stint::api::names::GROUP;
+use stint::api::names::{GROUP, NAMESPACE_NAME};
 use stint::domain::catalogue::{self, Disposition, Finding, MAX_RULES, Scope};
 use stint::domain::patterns::Patterns;
 use stint::domain::plain::scope_of;
@@ -142,7 +142,7 @@ fn pair(
     let policy = json!({
         "apiVersion": format!("{GROUP}/v1alpha1"), "kind": "AccessPolicy", "metadata": {"name": policy_name},
         "spec": {
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": selected}},
+            "namespaceSelector": {"matchLabels": {NAMESPACE_NAME: selected}},
             "serviceAccounts": accounts,
             "allow": allow,
             "limits": {"maxDuration": terms.duration}
@@ -225,7 +225,7 @@ fn may_live_in_namespaces(rule: &Rule) -> bool {
 fn refusals(pair: &Pair, now: Timestamp) -> Vec<String> {
     let (home, name) = pair.account.split_once('/').unwrap_or_default();
     let namespace = |name: &str| {
-        let labels = json!({"kubernetes.io/metadata.name": name});
+        let labels = json!({NAMESPACE_NAME: name});
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
     };
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": home}});
