@@ -7,9 +7,11 @@ use kube::Api;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 use std::path::Path;
+use std::time::Instant;
 use support::cluster::{User, eventually};
 use support::command::{self, Ended};
 use support::operator::Stint;
+use support::outside::Outside;
 use support::team::{Team, create};
 
 const RBAC: &str = "rbac.authorization.k8s.io/v1";
@@ -767,40 +769,15 @@ async fn a_command_runs_as_the_account_and_leaves_nothing_behind() {
 async fn a_token_dies_with_its_grant_and_a_signal_reaches_the_command() {
     let team = team().await;
     runner(&team).await;
-    let cluster = team.stint.cluster();
     team.granted(&team.request("long", "30m")).await;
-    let copy = cluster.dir().join(format!("copy-{}", team.namespace));
-    let script = format!(
-        "cp $KUBECONFIG {0}.part; trap 'echo told; exit 42' TERM; mv {0}.part {0}; while :; do sleep 0.05; done",
-        copy.display()
-    );
-    let args = [
-        "exec",
-        "long",
-        "-n",
-        &team.namespace,
-        "--",
-        "sh",
-        "-c",
-        &script,
-    ];
-    let running = command::start(cluster, User::Carol, &args);
-    eventually("the command runs", async || copy.exists().then_some(())).await;
+    let outside = Outside::start(&team, User::Carol, "long").await;
     let made = secrets(&team)
         .list(&ListParams::default())
         .await
         .unwrap()
         .items;
     assert_eq!(made.len(), 1, "{made:?}");
-    let with_token = async || {
-        let mut kubectl = cluster.kubectl(User::Carol);
-        kubectl
-            .env("KUBECONFIG", &copy)
-            .args(["get", "configmap", "settings"]);
-        let output = kubectl.output().await.unwrap();
-        String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
-    };
-    let text = with_token().await;
+    let text = outside.get_settings(&team).await;
     assert!(text.contains("settings"), "{text}");
 
     // The request is deleted: Kubernetes' garbage collector alone takes the Secret, and with it the token.
@@ -821,14 +798,11 @@ async fn a_token_dies_with_its_grant_and_a_signal_reaches_the_command() {
         left.is_empty().then_some(())
     })
     .await;
-    eventually("the token is not accepted any more", async || {
-        let text = with_token().await;
-        (text.contains("Unauthorized") || text.contains("must be logged in")).then_some(())
-    })
-    .await;
+    outside.token_is_dead(&team).await;
 
-    command::signal(&running, "-TERM").await;
-    let output = running.wait_with_output().await.unwrap();
+    command::signal(&outside.running, "-TERM").await;
+    let copy = outside.kubeconfig;
+    let output = outside.running.wait_with_output().await.unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(
         (output.status.code(), output.stdout),
@@ -837,6 +811,30 @@ async fn a_token_dies_with_its_grant_and_a_signal_reaches_the_command() {
     );
     let private: Value = serde_json::from_slice(&std::fs::read(&copy).unwrap()).unwrap();
     assert_eq!(private["users"][0]["name"], "stint");
+}
+
+#[tokio::test]
+async fn a_revoked_grant_takes_the_rights_of_its_token_and_then_the_token() {
+    let team = team().await;
+    runner(&team).await;
+    team.granted(&team.request("short", "30m")).await;
+    let outside = Outside::start(&team, User::Carol, "short").await;
+    let text = outside.get_settings(&team).await;
+    assert!(text.starts_with("NAME"), "{text}");
+    let from = Instant::now();
+    let revoked = stint(&team, User::Alice, &["revoke", "short"]).await;
+    assert_eq!(revoked.status, 0, "{}", revoked.err);
+    eventually("the token gives nothing", async || {
+        let text = outside.get_settings(&team).await;
+        (!text.starts_with("NAME")).then_some(())
+    })
+    .await;
+    let nothing = from.elapsed();
+    outside.token_is_dead(&team).await;
+    eprintln!(
+        "after revocation the token gave nothing in {nothing:?} and was not accepted in {:?}",
+        from.elapsed()
+    );
 }
 
 #[tokio::test]

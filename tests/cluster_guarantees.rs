@@ -18,7 +18,8 @@ use serde_json::{Value, json};
 use stint::api::WorkloadAccess;
 use support::cluster::{User, eventually};
 use support::operator::Stint;
-use support::team::Team;
+use support::outside::Outside;
+use support::team::{Team, create};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// These tests stop the operator or its webhook, so each has the installation for itself.
@@ -67,6 +68,30 @@ async fn kubernetes_itself_ends_a_grant_while_the_operator_is_dead() {
     );
     team.stint.start().await;
     team.becomes("orphaned", "Expired").await;
+}
+
+/// A token of `kubectl stint exec` hangs on the deadline too.
+#[tokio::test]
+async fn kubernetes_itself_ends_a_token_while_the_operator_is_dead() {
+    let (team, _alone) = alone().await;
+    let settings = json!({"metadata": {"name": "settings"}});
+    let admin = team.stint.cluster().admin();
+    create(&admin, "v1", "ConfigMap", &team.namespace, settings).await;
+    let granted = team.granted(&team.request("outside", "15s")).await;
+    let outside = Outside::start(&team, User::Admin, "outside").await;
+    team.stint.kill().await;
+    let text = outside.get_settings(&team).await;
+    assert!(text.starts_with("NAME"), "{text}");
+    outside.token_is_dead(&team).await;
+    let not_after = granted.status.unwrap().not_after.unwrap().0;
+    let dead = Timestamp::now();
+    assert!(dead >= not_after, "ended early");
+    eprintln!(
+        "without the operator the token was not accepted {} after notAfter",
+        dead.duration_since(not_after)
+    );
+    team.stint.start().await;
+    team.becomes("outside", "Expired").await;
 }
 
 #[tokio::test]

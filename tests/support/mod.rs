@@ -15,6 +15,7 @@ pub mod edit;
 pub mod fake_api;
 pub mod guard;
 pub mod operator;
+pub mod outside;
 pub mod plugin;
 pub mod replicas;
 pub mod requests;
