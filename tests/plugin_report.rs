@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::os::unix::fs::FileTypeExt;
 use std::process::Command;
+use stint::api::names;
 use support::audit::{event, log, refused};
 use support::plugin::*;
 use support::review::{self, Held, active, approval, between, csv, expired, html, markdown, some};
@@ -452,6 +453,43 @@ fn standing_rights_are_those_of_accounts_that_no_grant_gives() {
             .starts_with("made for a grant whose request"),
         "{orphan}"
     );
+}
+
+/// The name that the binding of a request has.
+fn name_of_binding(request: &Value) -> String {
+    let text = |field: &str| request["metadata"][field].as_str().unwrap();
+    names::made_object_name(text("name"), text("uid"))
+}
+
+#[rstest]
+#[case::another_object_with_the_label_of_a_live_grant(active("now"), "mine".to_owned())]
+#[case::in_the_place_of_the_binding_of_an_ended_grant(expired("gone"), name_of_binding(&expired("gone")))]
+fn a_label_hides_no_binding(#[case] request: Value, #[case] name: String) {
+    let mut held = some();
+    held.requests = vec![request.clone()];
+    held.bindings[4]["metadata"]["name"] = name.clone().into();
+    held.bindings[4]["metadata"]["uid"] = "uid-other".into();
+    held.bindings[4]["metadata"]["labels"] = json!({"stint.dev/grant": request["metadata"]["uid"]});
+    let report = read(&made(held, "json"));
+    let standing = report["standing"].as_array().unwrap();
+    let told = standing.iter().find(|one| one["name"] == *name).unwrap();
+    assert_eq!(
+        told["note"],
+        "says that it is a grant's, and is not the binding of that grant"
+    );
+}
+
+#[test]
+fn a_grant_that_has_just_begun_is_no_standing_right() {
+    let mut held = some();
+    let mut request = active("now");
+    request["status"]["roleBinding"] = Value::Null;
+    let name = name_of_binding(&request);
+    held.requests = vec![request];
+    held.bindings[4]["metadata"]["name"] = name.clone().into();
+    let report = read(&made(held, "json"));
+    let standing = report["standing"].as_array().unwrap();
+    assert!(standing.iter().all(|one| one["name"] != *name));
 }
 
 /// An earlier report in the folder, and the cluster as it is later.

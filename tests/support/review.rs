@@ -84,7 +84,7 @@ pub fn expired(name: &str) -> Value {
             "requestedBy": "alice", "serviceAccountUID": "uid-account", "risk": "High", "findings": ["OB-P01"],
             "activatedTime": "2026-11-01T12:00:00Z", "notAfter": "2026-11-01T12:30:00Z", "endedTime": "2026-11-01T12:30:00Z",
             "endReason": "Expired", "policy": {"name": "payments-jobs", "uid": "uid-policy", "generation": 3},
-            "roleBinding": {"name": format!("stint-{name}"), "uid": format!("uid-binding-{name}")},
+            "roleBinding": {"name": format!("stint-{name}"), "uid": format!("uid-binding-stint-{name}")},
             "approvals": [{"approver": "carol", "decision": "Approve", "time": "2026-11-01T11:59:59Z"}]
         }
     })

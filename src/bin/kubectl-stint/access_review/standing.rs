@@ -7,9 +7,10 @@ use crate::show;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::rbac::v1::Subject;
+use kube::core::DynamicObject;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use stint::api::names::{GRANT, MANAGED_BY};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use stint::api::names::{GRANT, MANAGED_BY, made_object_name};
 use stint::api::workload_access::Risk;
 use stint::cluster::standing::RoleKey;
 use stint::domain::binding::{self, Binding, BoundRole};
@@ -23,6 +24,9 @@ use stint::domain::rules::Rule;
 pub const KUBERNETES: &str = "Kubernetes";
 /// That nothing ends it, which is so of every entry, and therefore says nothing about its risk.
 const STANDING: &str = "WA-STANDING";
+/// What is told of bindings that bear the label of a grant and are none's.
+const NO_REQUEST: &str = "made for a grant whose request is not among those read";
+const NOT_ITS_BINDING: &str = "says that it is a grant's, and is not the binding of that grant";
 /// Most rules of a role that are told; a role of megabytes must not become a report of gigabytes.
 const MAX_RIGHTS: usize = 64;
 
@@ -32,7 +36,7 @@ type Judged = (BTreeSet<&'static str>, Option<Severity>);
 /// All of them: what somebody made before what Kubernetes makes for itself, the highest risk first.
 pub fn all(found: &Found, now: Timestamp) -> Vec<Standing> {
     let known = found.requests.iter();
-    let known = known.filter_map(|request| request.metadata.uid.as_deref());
+    let known = known.filter_map(|request| Some((request.metadata.uid.as_deref()?, request)));
     let mut review = Review {
         found,
         now,
@@ -60,8 +64,8 @@ fn order(one: &Standing) -> impl Ord {
 struct Review<'a> {
     found: &'a Found,
     now: Timestamp,
-    /// UIDs of all requests.
-    grants: HashSet<&'a str>,
+    /// All requests by their UIDs.
+    grants: HashMap<&'a str, &'a DynamicObject>,
     /// What roles are worth, by the scope in which they are bound: the catalogue treats ordinary namespaces alike.
     roles: HashMap<(RoleKey, u8), Judged>,
 }
@@ -71,7 +75,8 @@ impl Review<'_> {
     fn of(&mut self, bound: &Bound) -> Vec<Standing> {
         let labels = bound.meta.labels.as_ref();
         let grant = labels.and_then(|labels| labels.get(GRANT));
-        if grant.is_some_and(|uid| self.grants.contains(uid.as_str())) {
+        let request = grant.and_then(|uid| self.grants.get(uid.as_str()).copied());
+        if request.is_some_and(|request| is_of(bound, request)) {
             return Vec::new();
         }
         let (found, scope) = (self.found, scope(bound));
@@ -91,7 +96,12 @@ impl Review<'_> {
                 let mut judged = judged(&plain::of_binding(&binding));
                 judged.0.insert(STANDING);
                 let judged = together(judged, of_rules.clone().unwrap_or_default());
-                self.entry(bound, account, judged, role, grant.is_some())
+                let note = match (grant, request) {
+                    (Some(_), None) => Some(NO_REQUEST),
+                    (Some(_), Some(_)) => Some(NOT_ITS_BINDING),
+                    (None, _) => None,
+                };
+                self.entry(bound, account, judged, role, note)
             })
             .collect()
     }
@@ -124,7 +134,7 @@ impl Review<'_> {
         account: String,
         (codes, worst): Judged,
         role: Option<&KnownRole>,
-        labelled: bool,
+        label: Option<&str>,
     ) -> Standing {
         let meta = &bound.meta;
         let managed_by = managed_by(bound, &account);
@@ -144,14 +154,32 @@ impl Review<'_> {
             since: instant(made),
             age: made.map(|made| show::length(self.now.duration_since(made.0))),
             managed_by,
-            note: match (labelled, missing) {
-                (true, _) => Some("made for a grant whose request is not among those read".into()),
-                (false, true) => Some("its role does not exist".into()),
-                (false, false) => None,
-            },
+            note: label
+                .or(missing.then_some("its role does not exist"))
+                .map(str::to_owned),
             usage: None,
         }
     }
+}
+
+/// Whether it is the binding that Stint made for the request. The label that says so is anybody's to write, and so are place and name
+/// once the grant has ended; the UID in the status is not.
+fn is_of(bound: &Bound, request: &DynamicObject) -> bool {
+    let status = &request.data["status"];
+    let stamps = ["roleBinding", "clusterRoleBinding"];
+    let uid = stamps
+        .iter()
+        .find_map(|stamp| status[stamp]["uid"].as_str());
+    if uid.is_some() && uid == bound.meta.uid.as_deref() {
+        return true;
+    }
+    let (Some(name), Some(own)) = (&request.metadata.name, &request.metadata.uid) else {
+        return false;
+    };
+    let place = request.metadata.namespace == bound.meta.namespace;
+    let named = bound.meta.name.as_deref() == Some(&*made_object_name(name, own));
+    // Of a grant that has just begun the status does not say it yet.
+    status["endedTime"].is_null() && place && named
 }
 
 fn judged(found: &[PlainFinding]) -> Judged {
