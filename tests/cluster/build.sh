@@ -3,8 +3,8 @@
 # kube-controller-manager and kubectl (one multi-call binary), and helm. Only when asked for: promtool, which tests the
 # chart's alerts; reports, the CRDs of the two APIs in which the guard reports; oldest, the same control plane in the oldest
 # version of Kubernetes that the chart takes, in FOLDER/oldest; node, which makes it a cluster with a node (kubelet, kube-proxy,
-# kube-scheduler and CoreDNS, one multi-call binary too, from the same module so that both share what is compiled), and pod,
-# which runs in its pods.
+# kube-scheduler and CoreDNS, one multi-call binary too, from the same module so that both share what is compiled; and
+# kube-router, which enforces NetworkPolicies there), and pod, which runs in its pods.
 #
 #   tests/cluster/build.sh [FOLDER [controlplane|helm|promtool|reports|oldest|node|pod]...]
 #
@@ -156,6 +156,7 @@ node() {
   local module=tests/cluster/controlplane name
   build node "$module" ./node "-s -w $(kubernetes_version "$module/go.mod")" "3 minutes after the control plane"
   for name in kubelet kube-proxy kube-scheduler coredns; do link "$name" node; done
+  build kube-router tests/cluster/kube-router github.com/cloudnativelabs/kube-router/v2/cmd/kube-router "-s -w" "3 minutes"
 }
 
 mkdir -p "$folder"

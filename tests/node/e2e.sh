@@ -4,6 +4,8 @@
 #   tests/node/e2e.sh FOLDER       the one in which image/build.sh left the images
 #   tests/node/e2e.sh --possible   only says whether it can
 #
+# PREVIOUS, when set, is a folder with another version (see steps.sh).
+#
 # On kind when a Docker engine answers and kind is installed, else on a node of its own (node.sh). Ends with 3, and says what
 # is missing, where neither can be had.
 set -euo pipefail
@@ -68,6 +70,8 @@ fi
 case $(uname -m) in aarch64) architecture=arm64 ;; *) architecture=amd64 ;; esac
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 image=$(realpath "$1/stint-$version-$architecture.tar")
+[ -z "${PREVIOUS:-}" ] || PREVIOUS=$(realpath "$PREVIOUS")
+export PREVIOUS=${PREVIOUS:-}
 mkdir -p "$folder"
 unpack
 $where

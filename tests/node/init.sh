@@ -43,7 +43,8 @@ network() {
   ip link set node0 up
   # There is no default route, and without any route to Services the kernel refuses before kube-proxy's rules are asked.
   ip route add "$SERVICES" dev node0 src "$ADDRESS"
-  sysctl -qw net.ipv4.ip_forward=1
+  # What two pods of one bridge send each other passes the rules of NetworkPolicies too.
+  sysctl -qw net.ipv4.ip_forward=1 net.bridge.bridge-nf-call-iptables=1
 }
 
 configuration() {
@@ -141,6 +142,11 @@ node() {
   start kubelet "$PROGRAMS/kubelet" --config "$RUN/kubelet.yaml" --kubeconfig "$RUN/pki/kubelet.kubeconfig" \
     --hostname-override "$NODE" --node-ip "$ADDRESS" --root-dir /var/lib/kubelet
   start kube-proxy "$PROGRAMS/kube-proxy" --config "$RUN/proxy.yaml"
+  # It ends when its node is not there yet.
+  until "$PROGRAMS/kubectl" get node "$NODE" >/dev/null 2>&1; do sleep 0.2; done
+  start kube-router "$PROGRAMS/kube-router" --kubeconfig "$KUBECONFIG" --hostname-override "$NODE" \
+    --run-firewall --run-router=false --run-service-proxy=false --service-cluster-ip-range "$SERVICES" \
+    --health-port 0 --metrics-port 0
 }
 
 mounts

@@ -31,7 +31,7 @@ node_cgroups() {
 node_missing() {
   local pair first
   [ "$(id -u)" = 0 ] || echo "root: the node makes namespaces, mounts and cgroups"
-  for pair in containerd:containerd ctr:containerd runc:runc nft:nftables ip:iproute2 sysctl:procps openssl:openssl \
+  for pair in containerd:containerd ctr:containerd runc:runc nft:nftables iptables:iptables ipset:ipset ip:iproute2 sysctl:procps openssl:openssl \
     unshare:util-linux setpriv:util-linux; do
     command -v "${pair%:*}" >/dev/null || echo "the program ${pair%:*} (Debian: ${pair#*:})"
   done

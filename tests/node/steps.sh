@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Stint on a cluster that has a node, step by step as its users meet it: the chart, the image, pods, the kubelet's tokens,
 # the Service before the webhook. KUBECONFIG names a cluster with nothing of Stint in it that already has the image of the
-# tests, stint.test/pod:1; LOAD is a command that gives the image of a file to its node.
+# tests, stint.test/pod:1; LOAD is a command that gives the image of a file to its node. PREVIOUS, when set, is a folder with the
+# chart and the image of another version, as `make release` leaves them, from which there is an upgrade then.
 #
 #   tests/node/steps.sh IMAGE.tar BINARY FOLDER
 #
@@ -165,9 +166,46 @@ restricted() {
   two_ready
 }
 
+# pod NAME NAMESPACE LABELS WORD OBJECT: one that asks without end; see tests/cluster/controlplane/pod. It is never ready, so that
+# no Service sends anything to it, whatever its labels are.
+pod() {
+  kubectl apply -f - <<YAML
+apiVersion: v1
+kind: Pod
+metadata: {name: $1, namespace: $2, labels: $3}
+spec:
+      ${workload/serviceAccountName: migrator/serviceAccountName: default}
+        args: [$4, "$5"]
+        readinessProbe: {tcpSocket: {port: 1}}
+YAML
+}
+hears() { [ "$(kubectl logs "$1" -n "$2" | tail -n 1 | cut -d ' ' -f 2-)" = "$3" ]; }
+
+# What the chart's policy lets through and what it does not, by what pods can reach: a stranger's, and one with the labels of the
+# operator's. kind's network enforces policies too.
 network_policy() {
-  [ "$(in_stint get networkpolicy stint -o 'jsonpath={.spec.policyTypes}')" = '["Ingress","Egress"]' ]
-  echo "rendered and taken; whether it holds is up to the cluster's network, and that of the project's own node does not enforce it" >&3
+  local replica host selected='{app.kubernetes.io/name: stint, app.kubernetes.io/instance: stint}'
+  admin_from() { helm upgrade stint charts/stint --namespace stint-system --reuse-values --set-json "networkPolicy.adminFrom=$1"; }
+  replica=$(in_stint get pods -l app.kubernetes.io/name=stint -o 'jsonpath={.items[0].status.podIP}')
+  host=$(in_stint get pods -l app.kubernetes.io/name=stint -o 'jsonpath={.items[0].status.hostIP}')
+  # However it ends, for some have the labels of the operator's pods.
+  trap 'kubectl delete pod -n payments --now webhook admin kubelet; in_stint delete pod --now inside-api inside-kubelet' EXIT
+  pod webhook payments '{}' dial "$replica:9443"
+  pod admin payments '{}' dial "$replica:8080"
+  pod inside-api stint-system "$selected" watch /version
+  pod kubelet payments '{}' dial "$host:10250"
+  pod inside-kubelet stint-system "$selected" dial "$host:10250"
+  eventually 30 hears webhook payments open
+  eventually 30 hears admin payments open
+  eventually 30 hears inside-api stint-system 200
+  eventually 30 hears kubelet payments open
+  eventually 30 hears inside-kubelet stint-system shut # It may go to the API server and to DNS, and nowhere else.
+  admin_from '[{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]'
+  eventually 30 hears admin payments shut
+  hears webhook payments open
+  admin_from '[]'
+  eventually 30 hears admin payments open
+  echo "what it does not allow is refused, both ways" >&3
 }
 
 team_set_up() {
@@ -262,20 +300,28 @@ certificate_rotated() {
   reviewed anew
 }
 
-upgraded() {
-  local binding
-  grant live 10m
+# lives_through NAME CMD...: a grant made before CMD has the same binding after it, no answer was another meanwhile, and no
+# review was lost.
+lives_through() {
+  local name=$1 uid before binding
+  shift
+  grant "$name" 10m
   eventually 20 sees 200
-  live_binding() { kubectl get rolebinding -n payments -l "stint.dev/grant=$(kubectl get wa live -n payments -o 'jsonpath={.metadata.uid}')" -o 'jsonpath={.items[0].metadata.uid}'; }
-  binding=$(live_binding)
+  uid=$(kubectl get wa "$name" -n payments -o 'jsonpath={.metadata.uid}')
+  binding() { kubectl get rolebinding -n payments -l "stint.dev/grant=$uid" -o 'jsonpath={.items[0].metadata.uid}'; }
+  binding=$(binding)
   before=$(watcher | wc -l)
-  helm package charts/stint --version 0.1.1 --destination "$folder"
-  upgrade() { helm upgrade stint "$folder/stint-0.1.1.tgz" --namespace stint-system --set log.level=debug --wait --timeout 120s; }
-  reviewed upgrade
-  [ "$(live_binding)" = "$binding" ]
-  [ "$(reason live)" = Active ]
-  [ "$(watcher | wc -l)" = "$before" ] # Not one answer was another.
+  reviewed "$@"
+  [ "$(binding)" = "$binding" ]
+  [ "$(reason "$name")" = Active ]
+  [ "$(watcher | wc -l)" = "$before" ]
   both_ready
+}
+
+upgraded() {
+  helm package charts/stint --version 0.1.1 --destination "$folder"
+  lives_through live \
+    helm upgrade stint "$folder/stint-0.1.1.tgz" --namespace stint-system --set log.level=debug --wait --timeout 120s
 }
 
 helm_test() {
@@ -362,22 +408,38 @@ uninstalled() {
   eventually 30 gone
 }
 
+upgraded_from_previous() {
+  local chart
+  chart=$(echo "$PREVIOUS"/stint-*.tgz)
+  $LOAD "$(echo "$PREVIOUS"/stint-*-"$(kubectl get nodes -o 'jsonpath={.items[0].status.nodeInfo.architecture}')".tar)"
+  helm install stint "$chart" --namespace stint-system --wait --timeout 120s
+  eventually 30 refused
+  lives_through old helm upgrade stint charts/stint --namespace stint-system --wait --timeout 120s
+  in_stint get pods -o 'jsonpath={.items[*].spec.containers[*].image}' >&3
+  # What the version before began, this one ends.
+  alice patch wa old -n payments --type=merge -p '{"spec":{"revoked":true}}'
+  ended old Revoked
+  eventually 20 sees 403
+  helm uninstall stint --namespace stint-system --wait --timeout 90s
+}
+
 step 'image loaded' image_loaded
 step 'helm install --wait, from the chart with its own values' installed
 [ $failed = 0 ] || exit 1
 step 'the first refusal comes through the Service' first_refusal
 step 'both replicas are ready, and one leads' both_ready
 step 'the pods run under PodSecurity restricted' restricted
-step 'the NetworkPolicy is there' network_policy
+step 'the NetworkPolicy holds' network_policy
 step 'a policy, and a pod that watches its own access' team_set_up
 step 'a Job uses its grant with its pod'"'"'s token, and access ends with it' used_by_a_job
 step 'the pod of the leader is deleted, another leads, a grant ends on time' leader_replaced
 step 'the node is drained: one replica stays, and both come back' drained
 step 'the certificate is made anew, and reviews go on' certificate_rotated
-step 'helm upgrade with a live grant (the same chart as version 0.1.1: there is no release before)' upgraded
+step 'helm upgrade with a live grant (the same chart as version 0.1.1)' upgraded
 step 'helm test' helm_test
 step 'memory of each replica' memory
 step 'start to ready of the binary' start_to_ready
 step 'helm uninstall with a live grant, which still ends' uninstalled
+[ -z "${PREVIOUS:-}" ] || step "helm upgrade from the version in $PREVIOUS with a live grant" upgraded_from_previous
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

@@ -1,9 +1,11 @@
 // Command pod is what runs in pods of the tests. Without words it holds a pod's namespaces open until it is told to stop,
-// as the sandbox of every pod does. Otherwise it is a workload: it asks the API server for a path with the token that the
-// pod has, again and again, and prints the time and the status of each answer that differs from the one before.
+// as the sandbox of every pod does. Otherwise it is a workload that asks something again and again, and prints the time and
+// each answer that differs from the one before: the API server for a path with the token that the pod has, or an address
+// whether it takes connections.
 //
-//	pod watch PATH   until it is told to stop
-//	pod wait PATH    until the answer is 200
+//	pod watch PATH        the status of each answer, until it is told to stop
+//	pod wait PATH         the same, until the answer is 200
+//	pod dial HOST:PORT    open or shut, until it is told to stop
 package main
 
 import (
@@ -18,6 +20,7 @@ import (
 	"time"
 )
 
+const usage = "usage: pod [watch PATH|wait PATH|dial HOST:PORT]"
 const account = "/var/run/secrets/kubernetes.io/serviceaccount/"
 
 func main() {
@@ -27,21 +30,18 @@ func main() {
 		<-stop
 		return
 	}
-	if len(os.Args) != 3 || (os.Args[1] != "watch" && os.Args[1] != "wait") {
-		fail("usage: pod [watch|wait PATH]")
+	if len(os.Args) != 3 {
+		fail(usage)
 	}
-	client, err := connect()
-	if err != nil {
-		fail(err)
-	}
+	answer := question(os.Args[1], os.Args[2])
 	last := ""
 	for {
-		status := ask(client, os.Args[2])
-		if status != last {
-			fmt.Println(time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), status)
-			last = status
+		said := answer()
+		if said != last {
+			fmt.Println(time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), said)
+			last = said
 		}
-		if os.Args[1] == "wait" && status == "200" {
+		if os.Args[1] == "wait" && said == "200" {
 			return
 		}
 		select {
@@ -50,6 +50,32 @@ func main() {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// What is asked each time.
+func question(word, object string) func() string {
+	switch word {
+	case "watch", "wait":
+		client, err := connect()
+		if err != nil {
+			fail(err)
+		}
+		return func() string { return ask(client, object) }
+	case "dial":
+		return func() string { return dial(object) }
+	}
+	fail(usage)
+	return nil
+}
+
+// Whether the address takes a connection. A firewall that drops what it refuses is told by the time that it takes.
+func dial(address string) string {
+	connection, err := net.DialTimeout("tcp", address, time.Second)
+	if err != nil {
+		return "shut"
+	}
+	connection.Close()
+	return "open"
 }
 
 func fail(why any) {
