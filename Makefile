@@ -121,6 +121,10 @@ image-twice: rust ## Build the image once more from nothing and see that it is t
 sbom: rust ## Write the bill of materials beside the image, CycloneDX in JSON, and check that nothing is missing in it
 	image/sbom.sh $(IMAGES)/stint.cdx.json
 
+.PHONY: release
+release: image sbom krew manifests ## Gather what is published of this version into target/published (URL=https://… as for krew)
+	release/pack.sh $(TARGET)/published $(TARGET)
+
 .PHONY: e2e
 e2e: image ## Install the chart on a cluster with a node and use it: on kind, or as root on a node of its own
 	tests/node/e2e.sh $(IMAGES)
