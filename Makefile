@@ -33,7 +33,7 @@ demo: programs ## See a grant come, work and end in a real API server (KEEP=1 le
 
 .PHONY: test
 test: programs ## Run every test, those with a real control plane included
-	@tests/cluster/build.sh $(CLUSTER) promtool reports
+	@tests/cluster/build.sh $(CLUSTER) promtool reports cert-manager
 	cargo test
 
 .PHONY: test-fast

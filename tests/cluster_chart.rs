@@ -294,6 +294,27 @@ fn annotations_of_the_webhooks_are_added_to_those_of_cert_manager() {
     assert_eq!(seen, 3, "requests, their receipts, and the guard");
 }
 
+#[rstest]
+#[case::by_the_service("", &[], None)]
+#[case::by_a_name("https://stint.example:9443", &["stint.example"], None)]
+#[case::by_an_address("https://127.0.0.1:9443", &[], Some("127.0.0.1"))]
+#[case::by_a_longer_address("https://[::1]:9443", &[], Some("::1"))]
+fn cert_manager_issues_for_the_host_that_the_api_server_reaches(
+    #[case] url: &str,
+    #[case] more: &[&str],
+    #[case] address: Option<&str>,
+) {
+    let inside = url.is_empty();
+    let values = format!(
+        "{{deployment: {{enabled: {inside}}}, webhook: {{url: '{url}', certificate: {{mode: cert-manager}}}}}}"
+    );
+    let certificates = of_kind(&values, "Certificate");
+    let spec = &certificates.last().unwrap()["spec"];
+    let names = [&["stint-webhook.stint-system.svc"], more].concat();
+    assert_eq!(spec["dnsNames"], json!(names));
+    assert_eq!(spec["ipAddresses"][0].as_str(), address);
+}
+
 #[test]
 fn replicas_are_spread_where_that_is_possible() {
     let keys = |values: &str| -> Vec<String> {

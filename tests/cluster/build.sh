@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Builds what the tests with a real control plane need, from Go modules alone: etcd, kube-apiserver,
 # kube-controller-manager and kubectl (one multi-call binary), and helm. Only when asked for: promtool, which tests the
-# chart's alerts; reports, the CRDs of the two APIs in which the guard reports; oldest, the same control plane in the oldest
-# version of Kubernetes that the chart takes, in FOLDER/oldest; node, which makes it a cluster with a node (kubelet, kube-proxy,
-# kube-scheduler and CoreDNS, one multi-call binary too, from the same module so that both share what is compiled; and
-# kube-router, which enforces NetworkPolicies there), and pod, which runs in its pods.
+# chart's alerts; reports, the CRDs of the two APIs in which the guard reports; cert-manager, its controllers and CA injector in
+# one binary, and its CRDs in FOLDER/cert-manager-crds; oldest, the same control plane in the oldest version of Kubernetes that
+# the chart takes, in FOLDER/oldest; node, which makes it a cluster with a node (kubelet, kube-proxy, kube-scheduler and CoreDNS,
+# one multi-call binary too, from the same module so that both share what is compiled; and kube-router, which enforces
+# NetworkPolicies there), and pod, which runs in its pods.
 #
-#   tests/cluster/build.sh [FOLDER [controlplane|helm|promtool|reports|oldest|node|pod]...]
+#   tests/cluster/build.sh [FOLDER [controlplane|helm|promtool|reports|cert-manager|oldest|node|pod]...]
 #
 # FOLDER is ${CARGO_TARGET_DIR:-target}/cluster unless given; without further words controlplane and helm are built.
 # With KUBEBUILDER_ASSETS naming a folder that holds etcd, kube-apiserver and kube-controller-manager, those are
@@ -134,22 +135,32 @@ promtool_of_debian() {
   return $done
 }
 
-# Copies the CRDs of a Go module, if the module is the one with this checksum.
+# Copies the CRDs of a Go module, the files of a pattern, if the module is the one with this checksum.
 crds() {
-  local module=$1 sum=$2 from=$3 to=$folder/reports/$4 found
+  local module=$1 sum=$2 files=$3 to=$folder/$4 found
   if [ -d "$to" ] && [ ! tests/cluster/build.sh -nt "$to" ]; then return; fi
   need_go tests/cluster/controlplane
   # From a folder without a go.mod: nothing is built, so none of its dependencies are needed.
   found=$(cd "$folder" && go mod download -json "$module") || fail "cannot download the Go module $module: $found"
   [ "$(sed -n 's/.*"Sum": "\(.*\)".*/\1/p' <<<"$found")" = "$sum" ] || fail "the Go module $module is not the one with the sum $sum"
-  rm -rf "$to"
-  mkdir -p "$to"
-  install -m 0644 "$(sed -n 's/.*"Dir": "\(.*\)".*/\1/p' <<<"$found")/$from"/*reports.yaml "$to"
+  rm -rf "$to" "$to.$$"
+  mkdir -p "$to.$$"
+  # The pattern is not quoted, so that the shell fills it in.
+  install -m 0644 "$(sed -n 's/.*"Dir": "\(.*\)".*/\1/p' <<<"$found")"/$files "$to.$$"
+  mv "$to.$$" "$to"
 }
 
 reports() {
-  crds github.com/openreports/reports-api@v0.2.1 "h1:g9KS3yle9Y1elmww4TK9EkD1rl6inIaiIJPX6e+u680=" config/crd openreports.io
-  crds github.com/kyverno/kyverno@v1.19.1 "h1:/MkgFii3/VlQfKR1JpC9tVwNNVNQTt2S4U6qCsafsTU=" config/crds/policyreport wgpolicyk8s.io
+  crds github.com/openreports/reports-api@v0.2.1 "h1:g9KS3yle9Y1elmww4TK9EkD1rl6inIaiIJPX6e+u680=" "config/crd/*reports.yaml" reports/openreports.io
+  crds github.com/kyverno/kyverno@v1.19.1 "h1:/MkgFii3/VlQfKR1JpC9tVwNNVNQTt2S4U6qCsafsTU=" "config/crds/policyreport/*reports.yaml" reports/wgpolicyk8s.io
+}
+
+cert_manager() {
+  local module=tests/cluster/cert-manager path=github.com/cert-manager/cert-manager version sum
+  read -r version sum < <(awk -v path="$path" '$1 == path && $2 !~ "/" { print $2, $3 }' "$module/go.sum")
+  build cert-manager "$module" . "-s -w -X $path/pkg/util.AppVersion=$version" "3 minutes"
+  # Those of ACME are for its own issuers.
+  crds "$path@$version" "$sum" "deploy/crds/cert-manager.io_*.yaml" cert-manager-crds
 }
 
 node() {
@@ -166,9 +177,10 @@ for part in "${parts[@]}"; do
   helm) helm ;;
   promtool) promtool ;;
   reports) reports ;;
+  cert-manager) cert_manager ;;
   oldest) oldest ;;
   node) node ;;
   pod) build pod tests/cluster/controlplane ./pod "-s -w" "10 seconds" ;;
-  *) fail "there is no part '$part'; the parts are controlplane, helm, promtool, reports, oldest, node and pod" ;;
+  *) fail "there is no part '$part'; the parts are controlplane, helm, promtool, reports, cert-manager, oldest, node and pod" ;;
   esac
 done

@@ -20,5 +20,6 @@ pub mod plugin;
 pub mod replicas;
 pub mod requests;
 pub mod review;
+pub mod service;
 pub mod team;
 pub mod world;

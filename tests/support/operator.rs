@@ -320,7 +320,7 @@ async fn upgrade(
 }
 
 /// One HTTP/1.1 GET on loopback, in the clear.
-async fn plain_get(port: u16, path: &str) -> Result<(u16, String), String> {
+pub async fn plain_get(port: u16, path: &str) -> Result<(u16, String), String> {
     use http_body_util::{BodyExt, Empty};
     use hyper::body::Bytes;
     use hyper_util::rt::TokioIo;

@@ -1,6 +1,6 @@
 //! etcd, kube-apiserver and kube-controller-manager: their flags, start and restart.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::Request;
@@ -17,6 +17,9 @@ use super::wait::within;
 /// Much more than the few seconds a start takes: the machine may be compiling at the same time.
 const START_LIMIT: Duration = Duration::from_secs(120);
 
+/// More flags of the API server; the files that they name are in the folder.
+pub type MoreFlags = fn(&Path) -> Result<Vec<String>, String>;
+
 /// The running programs. Dropping it ends them.
 pub struct ControlPlane {
     // In the order in which they are to end.
@@ -28,11 +31,11 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Starts all three in `folder` and waits until they work; with an audit log there if one is wanted.
+    /// Starts all three in `folder` and waits until they work.
     pub async fn start(
         folder: &Path,
         binaries: &Binaries,
-        audited: bool,
+        more: MoreFlags,
     ) -> Result<(ControlPlane, Access), String> {
         let credentials = Credentials::create(folder)?;
         let [client_port, peer_port, api_port] = free_ports()?;
@@ -50,9 +53,7 @@ impl ControlPlane {
             &etcd_args(folder, &etcd_url, &peer_url),
         )?;
         let mut api_server_args = api_server_args(&credentials, &etcd_url, api_port);
-        if audited {
-            api_server_args.extend(audit_args(folder)?);
-        }
+        api_server_args.extend(more(folder)?);
         let mut api_server = start_api_server(folder, binaries, &api_server_args)?;
 
         let access = Access::to_own(url, &credentials).await?;
@@ -233,14 +234,34 @@ fn api_server_args(credentials: &Credentials, etcd_url: &str, port: u16) -> Vec<
 }
 
 /// Who asked for what, of all requests, as docs/right-sizing.md recommends it.
-fn audit_args(folder: &Path) -> Result<[String; 2], String> {
+pub fn audit_args(folder: &Path) -> Result<Vec<String>, String> {
     let policy = folder.join("audit-policy.yaml");
     let text = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n- level: Metadata\n";
     super::process::write(&policy, text)?;
-    Ok([
+    Ok(vec![
         format!("--audit-policy-file={}", policy.display()),
         format!("--audit-log-path={}", folder.join("audit.log").display()),
     ])
+}
+
+/// Whatever is in the network of the cluster is reached through a proxy, as where the control plane is outside of it.
+pub fn proxy_args(folder: &Path) -> Result<Vec<String>, String> {
+    let selection = folder.join("egress.yaml");
+    let text = format!(
+        "apiVersion: apiserver.k8s.io/v1beta1\nkind: EgressSelectorConfiguration\negressSelections:\n\
+         - name: cluster\n  connection:\n    proxyProtocol: HTTPConnect\n    transport: {{uds: {{udsName: {}}}}}\n",
+        service_socket(folder).display()
+    );
+    super::process::write(&selection, &text)?;
+    Ok(vec![format!(
+        "--egress-selector-config-file={}",
+        selection.display()
+    )])
+}
+
+/// Where that proxy listens.
+pub fn service_socket(folder: &Path) -> PathBuf {
+    folder.join("services.sock")
 }
 
 fn controller_manager_args(credentials: &Credentials, kubeconfig: &Path) -> Vec<String> {

@@ -9,7 +9,7 @@ mod binaries;
 mod control_plane;
 mod credentials;
 pub mod process;
-mod wait;
+pub mod wait;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ use tokio::sync::OnceCell;
 
 use access::{Access, token_auth};
 use binaries::Binaries;
-use control_plane::ControlPlane;
+use control_plane::{ControlPlane, MoreFlags};
 use process::Folder;
 
 pub use credentials::User;
@@ -46,7 +46,7 @@ pub struct Cluster {
 impl Cluster {
     /// A fresh cluster on free ports, ready for use. Fails with the end of the log of the program that failed.
     pub async fn start() -> Result<Cluster, String> {
-        Cluster::begin(false).await
+        Cluster::begin(|_| Ok(Vec::new())).await
     }
 
     /// The same with an audit log, `audit.log` in its folder.
@@ -55,11 +55,22 @@ impl Cluster {
             Some(_) => {
                 Err("the audit log of the cluster of STINT_TEST_KUBECONFIG is not ours".into())
             }
-            None => Cluster::begin(true).await,
+            None => Cluster::begin(control_plane::audit_args).await,
         }
     }
 
-    async fn begin(audited: bool) -> Result<Cluster, String> {
+    /// The same with an API server that reaches Services through a proxy, which is the test's to run (`support/service.rs`).
+    pub async fn with_services() -> Result<Cluster, String> {
+        match std::env::var_os("STINT_TEST_KUBECONFIG") {
+            Some(_) => Err(
+                "the Services of the cluster of STINT_TEST_KUBECONFIG lead elsewhere than here"
+                    .into(),
+            ),
+            None => Cluster::begin(control_plane::proxy_args).await,
+        }
+    }
+
+    async fn begin(more: MoreFlags) -> Result<Cluster, String> {
         let binaries = Binaries::find_or_build().await?;
         if let Some(kubeconfig) = std::env::var_os("STINT_TEST_KUBECONFIG") {
             let access = Access::to_given(Path::new(&kubeconfig)).await?;
@@ -67,14 +78,14 @@ impl Cluster {
         }
 
         let mut folder = Folder::create()?;
-        let mut started = ControlPlane::start(folder.path(), &binaries, audited).await;
+        let mut started = ControlPlane::start(folder.path(), &binaries, more).await;
         // Somebody else may have taken a port between our choice and its use.
         if started
             .as_ref()
             .is_err_and(|e| e.contains("address already in use"))
         {
             folder = Folder::create()?;
-            started = ControlPlane::start(folder.path(), &binaries, audited).await;
+            started = ControlPlane::start(folder.path(), &binaries, more).await;
         }
         let (control_plane, access) = started?;
         Cluster::assemble(Some(control_plane), access, binaries, folder)
@@ -175,6 +186,11 @@ impl Cluster {
     /// PEM file of the authority whose certificate the API server shows to webhooks; for a cluster of its own only.
     pub fn webhook_client_ca(&self) -> PathBuf {
         self.dir().join("credentials/webhook-clients.crt")
+    }
+
+    /// Where the API server looks for the proxy of [`Cluster::with_services`].
+    pub fn service_socket(&self) -> PathBuf {
+        control_plane::service_socket(self.dir())
     }
 
     /// The temporary folder. Logs are in `<name of the program>.log`.

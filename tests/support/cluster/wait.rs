@@ -15,10 +15,7 @@ pub async fn eventually<T>(what: &str, question: impl AsyncFnMut() -> Option<T>)
 }
 
 /// The same with another limit; `None` when it is over.
-pub(super) async fn within<T>(
-    limit: Duration,
-    mut question: impl AsyncFnMut() -> Option<T>,
-) -> Option<T> {
+pub async fn within<T>(limit: Duration, mut question: impl AsyncFnMut() -> Option<T>) -> Option<T> {
     let answered = async {
         loop {
             if let Some(answer) = question().await {
