@@ -10,7 +10,9 @@ mod webhook;
 use chart::{program, root};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, PostParams};
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, PostParams,
+};
 use kube::{Api, Client};
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
@@ -20,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use stint::api::WorkloadAccess;
+use stint::cluster::webhook_configurations::KINDS;
 use support::cluster::process::{Component, free_ports};
 use support::cluster::wait::within;
 use support::cluster::{Cluster, User, eventually};
@@ -120,7 +123,8 @@ impl Installation {
         refused.unwrap_err().to_string()
     }
 
-    /// Does something while one review follows another, and some more after it; none of them may be lost.
+    /// Does something while one review follows another, and some more after it; none of them may be lost. The API server asks over
+    /// the connection that it has, so there is a look each time whether it would believe a new one.
     async fn under_load<T>(&self, work: impl Future<Output = T>) -> T {
         let since_it_is_done = Cell::new(None);
         let worked = async {
@@ -132,6 +136,10 @@ impl Installation {
             while since_it_is_done.get() < Some(AFTERWARDS) {
                 let said = self.verdict().await;
                 assert!(said.contains("WA-"), "{said}");
+                for trusted in self.published().await {
+                    let believed = self.served(&trusted).await;
+                    assert!(believed.is_ok(), "{believed:?}");
+                }
                 since_it_is_done.set(since_it_is_done.get().map(|answers| answers + 1));
             }
         };
@@ -194,12 +202,16 @@ impl Installation {
     }
 
     async fn configurations(&self) -> Vec<Value> {
-        let kinds = "mutatingwebhookconfigurations,validatingwebhookconfigurations";
-        let told = ["get", kinds, "--output=json", "--show-managed-fields"];
-        let told: Value = serde_json::from_str(&kubectl(&self.cluster, &told).await).unwrap();
-        let items = told["items"].as_array().unwrap().clone();
-        assert_eq!(items.len(), 3, "{items:?}");
-        items
+        let mut all = Vec::new();
+        for kind in KINDS {
+            let kind = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
+            let kind = ApiResource::from_gvk(&kind);
+            let api: Api<DynamicObject> = Api::all_with(self.cluster.admin(), &kind);
+            let found = api.list(&ListParams::default()).await.unwrap();
+            all.extend(found.items.iter().map(|item| json!(item)));
+        }
+        assert_eq!(all.len(), 3, "{all:?}");
+        all
     }
 
     /// helm made the configurations, the CA injector wrote `caBundle`, and nobody else anything.
