@@ -527,4 +527,46 @@ async fn the_log_of_the_api_server_tells_what_of_a_grant_was_used() {
     ];
     let ended = stint(cluster, User::Admin, &args).await;
     assert_eq!(ended.status, 0, "{}", ended.err);
+    another_cluster_notices_the_log(cluster, log).await;
+}
+
+/// The log is confirmed where it was written. Elsewhere its accounts are strangers; as the other cluster began in the same minute, which proves
+/// nothing, the years are changed.
+async fn another_cluster_notices_the_log(cluster: &Cluster, log: &str) {
+    let read = async |cluster: &Cluster, command: &[&str], log: &str| {
+        let whole = [command, &[log]].concat();
+        stint(cluster, User::Admin, &whole).await
+    };
+    let (report, suggest) = (["report", "--audit-log"], ["suggest", "--online"]);
+    for command in [report, suggest] {
+        let ended = read(cluster, &command, log).await;
+        assert!(ended.err.contains("Read "), "{}", ended.err);
+        assert!(!ended.err.contains("the UID"), "{}", ended.err);
+    }
+    let other = Cluster::start().await.unwrap();
+    let ended = read(&other, &report, log).await;
+    let told = "so whether it is a log of this cluster is not known";
+    assert!(ended.err.contains(told), "{}", ended.err);
+
+    let text = std::fs::read_to_string(log).unwrap();
+    let year = jiff::Timestamp::now()
+        .to_zoned(jiff::tz::TimeZone::UTC)
+        .year();
+    for (moved, why) in [
+        (year + 1, "is of another cluster: 'system:serviceaccount:"),
+        (year - 1, "is of another cluster: the event is of "),
+    ] {
+        let file = other.dir().join("moved.log");
+        let (from, to) = (
+            format!("Timestamp\":\"{year}-"),
+            format!("Timestamp\":\"{moved}-"),
+        );
+        std::fs::write(&file, text.replace(&from, &to)).unwrap();
+        for command in [report, suggest] {
+            let ended = read(&other, &command, file.to_str().unwrap()).await;
+            assert_eq!((ended.status, ended.out.as_str()), (2, ""));
+            assert!(ended.err.contains(why), "{}", ended.err);
+            assert!(ended.err.contains("moved.log:"), "{}", ended.err);
+        }
+    }
 }

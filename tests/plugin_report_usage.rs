@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::Output;
-use support::audit::{line, log, refused, with};
+use support::audit::{event, line, log, refused, with};
 use support::plugin::*;
 use support::review::{self, Held, active, csv, expired, html, markdown, some};
 
@@ -611,7 +611,7 @@ fn a_report_of_one_namespace_is_about_what_happens_in_it() {
         "12:00:00",
     ));
     folder.file("audit.log", log(&events));
-    let mut answers = some().answers();
+    let mut answers = some().answers_for_a_log();
     answers.remove(review::WIDE);
     answers.remove(review::CLUSTER_BINDINGS);
     let output = review::report(
@@ -883,7 +883,7 @@ fn logs_come_in_any_order_compressed_and_on_stdin() {
         &["--audit-log", "late.log", "early.log.gz", "-o", "json"],
     );
     let parted = read(&stdout(&parted));
-    let server = api_server(&folder, some().answers());
+    let server = api_server(&folder, some().answers_for_a_log());
     let args = [
         "report",
         "--kubeconfig",
@@ -996,6 +996,90 @@ fn damage_in_a_log_is_told_with_its_place_in_every_form(
         ),
         _ => assert!(text.contains(why), "{text}"),
     }
+}
+
+/// The same account, made anew or in another cluster.
+fn another(mut event: Value) -> Value {
+    event["user"]["uid"] = "another".into();
+    event
+}
+
+#[rstest]
+// The migrator of the cluster is there since October.
+#[case::an_account(
+    "12:00:00",
+    "2026-11-01",
+    "audit.log:12: is of another cluster: 'system:serviceaccount:payments:migrator' has the UID another there, and 5f63ab11-3b2c-47c6-bf19-a4706d1170bc here since 2026-10-01T00:00:00Z"
+)]
+#[case::older_than_the_cluster(
+    "12:00:00",
+    "2025-11-01",
+    "audit.log:12: is of another cluster: the event is of 2025-11-01T12:00:00Z, and this cluster began at 2026-01-01T00:00:00Z"
+)]
+fn a_log_of_another_cluster_makes_no_report(
+    #[case] time: &str,
+    #[case] day: &str,
+    #[case] why: &str,
+) {
+    let mut stranger = another(event("get configmaps payments/a"));
+    stranger["requestReceivedTimestamp"] = format!("{day}T{time}.000000Z").into();
+    let folder = Folder::new();
+    folder.file("audit.log", log(&[events(), vec![stranger]].concat()));
+    let output = some().report(&folder, &["--audit-log", "audit.log", "-f", "report.csv"]);
+    assert_eq!((status(&output), stdout(&output).as_str()), (2, ""));
+    let told = format!("kubectl-stint: {why}; check the context (--context), or name other logs\n");
+    assert_eq!(stderr(&output), told);
+    assert!(!folder.0.join("report.csv").exists());
+}
+
+#[test]
+fn logs_of_two_clusters_make_no_report() {
+    let stranger = |time: &str| at(another(of(event("get configmaps a/b"), "ci:runner")), time);
+    let folder = Folder::new();
+    folder.file("one.log", log(&events())).file(
+        "other.log",
+        log(&[stranger("10:00:00"), stranger("14:00:00")]),
+    );
+    let output = some().report(&folder, &["--audit-log", "one.log", "other.log"]);
+    assert_eq!((status(&output), stdout(&output).as_str()), (2, ""));
+    assert_eq!(
+        stderr(&output),
+        "kubectl-stint: other.log:1 and one.log:1 are of different clusters: 'system:serviceaccount:ci:runner' has the UID another there and 5f63ab11-3b2c-47c6-bf19-a4706d1170bc here, at the same time; name the logs of one cluster\n"
+    );
+}
+
+#[test]
+fn a_log_that_may_be_of_another_cluster_is_told() {
+    // It was deleted and made again since, or the log is of another cluster: nobody knows.
+    let mut before = another(event("get configmaps payments/a"));
+    before["requestReceivedTimestamp"] = "2026-09-01T12:00:00.000000Z".into();
+    let output = output(some(), &[before], &["-o", "json"]);
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    let told = "audit.log: no account in it has the UID that it has in this cluster, so whether it is a log of this cluster is not known\n";
+    assert!(stderr(&output).contains(told), "{}", stderr(&output));
+    let report = read(&stdout(&output));
+    assert_eq!(report["auditLog"]["unconfirmed"], 1);
+}
+
+#[test]
+fn who_may_not_read_the_accounts_is_told_so() {
+    let folder = Folder::new();
+    folder.file("audit.log", log(&events()));
+    let mut answers = some().answers();
+    answers.push((
+        403,
+        json!({"kind": "Status", "status": "Failure", "code": 403, "message": "no"}),
+        "",
+    ));
+    let output = review::report(
+        &folder,
+        answers,
+        &["--audit-log", "audit.log", "-o", "json"],
+    );
+    assert_eq!(status(&output), 2);
+    let report = read(&stdout(&output));
+    assert_eq!(report["notRead"][0]["what"], "serviceaccounts");
+    assert_eq!(report["auditLog"]["unconfirmed"], 1);
 }
 
 #[test]

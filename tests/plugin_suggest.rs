@@ -14,7 +14,7 @@ use stint::domain::rules::{Request, Rule, allows};
 use stint::domain::usage::proposal::{Options, Proposal, covers, propose};
 use stint::domain::usage::request::{Asked, Decision, Seen};
 use stint::domain::usage::tally::{Key, Tally};
-use support::audit::{event, line, log, refused, with};
+use support::audit::{UID, event, line, log, refused, with};
 use support::plugin::{Folder, rbac, run, status, stderr, stdout, stream};
 
 /// `suggest` of these events, from a file.
@@ -510,6 +510,31 @@ payments/migrator  ClusterRoleBinding spare                   0         1       
         told["accounts"][0]["grants"][0]["rules"][0]["used"],
         json!([{"verb": "get", "on": "configmaps", "requests": 2}])
     );
+}
+
+#[test]
+fn a_log_of_another_cluster_than_the_roles_is_an_error() {
+    let account = |uid: &str| {
+        format!(
+            "{}---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {{namespace: payments, name: migrator, uid: {uid}, creationTimestamp: 2026-10-01T00:00:00Z}}\n",
+            held()
+        )
+    };
+    let folder = Folder::new();
+    folder
+        .file("audit.log", log(&[event("get configmaps payments/a")]))
+        .file("same.yaml", account(UID))
+        .file("other.yaml", account("other"));
+    let suggest = |rbac: &str| folder.run(&["suggest", "audit.log", "--rbac", rbac]);
+    let same = suggest("same.yaml");
+    assert_eq!(status(&same), 0, "{}", stderr(&same));
+    assert!(!stderr(&same).contains("UID"), "{}", stderr(&same));
+    let other = suggest("other.yaml");
+    assert_eq!((status(&other), stdout(&other).as_str()), (2, ""));
+    let why = format!(
+        "audit.log:1: is of another cluster: 'system:serviceaccount:payments:migrator' has the UID {UID} there, and other here since 2026-10-01T00:00:00Z; name roles and logs of the same cluster"
+    );
+    assert!(stderr(&other).contains(&why), "{}", stderr(&other));
 }
 
 fn gzip(text: &str) -> Vec<u8> {

@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 /// When events arrive that say nothing else.
 pub const NOON: &str = "2026-12-01T12:00:00.000000Z";
 
+/// UID of the account that they are of.
+pub const UID: &str = "5f63ab11-3b2c-47c6-bf19-a4706d1170bc";
+
 /// A request of `payments/migrator` that was allowed, as `VERB RESOURCE[.GROUP][/SUB] [NAMESPACE/][NAME]`; a target of `-` has
 /// neither.
 pub fn event(asked: &str) -> Value {
@@ -17,7 +20,7 @@ pub fn event(asked: &str) -> Value {
     let mut event = json!({
         "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata", "auditID": "9d0a2c1e-7a3b-4c55-8a21-0f6a1c2d3e4f",
         "stage": "ResponseComplete", "requestURI": "/", "verb": verb,
-        "user": {"username": "system:serviceaccount:payments:migrator", "uid": "5f63ab11-3b2c-47c6-bf19-a4706d1170bc",
+        "user": {"username": "system:serviceaccount:payments:migrator", "uid": UID,
                  "groups": ["system:serviceaccounts", "system:serviceaccounts:payments", "system:authenticated"]},
         "sourceIPs": ["10.0.0.7"], "userAgent": "migrate/1.0", "responseStatus": {"metadata": {}, "code": 200},
         "requestReceivedTimestamp": NOON, "stageTimestamp": NOON,

@@ -7,6 +7,8 @@ use std::process::Output;
 
 /// UID of `kube-system`.
 pub const CLUSTER: &str = "0c1d2e3f-0000-4000-8000-00000000c105";
+/// When it began.
+pub const SINCE: &str = "2026-01-01T00:00:00Z";
 
 /// Places in [`Held::answers`].
 pub const CLUSTER_BINDINGS: usize = 1;
@@ -25,6 +27,8 @@ pub struct Held {
     pub roles: Vec<Value>,
     pub cluster_bindings: Vec<Value>,
     pub bindings: Vec<Value>,
+    /// ServiceAccounts, which are asked for where a log is held against them.
+    pub accounts: Vec<Value>,
 }
 
 /// An answer of the API server.
@@ -38,7 +42,7 @@ fn list(items: Vec<Value>) -> Answer {
 impl Held {
     /// The answers in the order in which a report of the whole cluster asks; the constants are their places.
     pub fn answers(self) -> Vec<Answer> {
-        let system = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system", "uid": CLUSTER}});
+        let system = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system", "uid": CLUSTER, "creationTimestamp": SINCE}});
         vec![
             (200, system, ""),
             list(self.cluster_bindings),
@@ -51,9 +55,19 @@ impl Held {
         ]
     }
 
+    /// The same for a report that holds a log against the cluster.
+    pub fn answers_for_a_log(self) -> Vec<Answer> {
+        let accounts = list(self.accounts.clone());
+        self.answers().into_iter().chain([accounts]).collect()
+    }
+
     /// Runs `kubectl stint report` on it.
     pub fn report(self, folder: &Folder, args: &[&str]) -> Output {
-        report(folder, self.answers(), args)
+        let answers = match args.contains(&"--audit-log") {
+            true => self.answers_for_a_log(),
+            false => self.answers(),
+        };
+        report(folder, answers, args)
     }
 }
 
@@ -147,6 +161,11 @@ pub fn account(namespace: &str, name: &str) -> Value {
     json!({"kind": "ServiceAccount", "namespace": namespace, "name": name})
 }
 
+/// A ServiceAccount with the UID that events have ([`super::audit::event`]).
+fn service_account(namespace: &str, name: &str) -> Value {
+    json!({"metadata": {"namespace": namespace, "name": name, "uid": super::audit::UID, "creationTimestamp": "2026-10-01T00:00:00Z"}})
+}
+
 /// A cluster with grants of several states and standing rights of several kinds.
 pub fn some() -> Held {
     let of_kubernetes = binding(
@@ -213,6 +232,7 @@ pub fn some() -> Held {
             ),
             of_grant,
         ],
+        accounts: vec![service_account("payments", "migrator")],
     }
 }
 
@@ -269,7 +289,10 @@ pub fn many(count: usize) -> Held {
             account(&namespace, &name),
         )
     };
+    let worker =
+        |n: usize| service_account(&format!("team-{}", n % 120), &format!("worker-{}", n / 120));
     Held {
+        accounts: (0..120 * 7).map(worker).collect(),
         requests: (0..count).map(request).collect(),
         cluster_roles: vec![role(None, "reader", &["get"])],
         bindings: (0..count / 5).map(bound).collect(),

@@ -55,6 +55,9 @@ pub struct User<'a> {
     /// Such as `system:serviceaccount:payments:migrator`.
     #[serde(borrow)]
     pub username: Cow<'a, str>,
+    /// Of the account; empty for most other users.
+    #[serde(borrow)]
+    pub uid: Cow<'a, str>,
 }
 
 /// What a request is about.

@@ -1,10 +1,11 @@
 //! Everything that a report is made of, as far as the user may read it.
 
 use super::model::NotRead;
+use crate::audit_log::here::{self, Here};
 use crate::connect::{Connection, Wish};
 use crate::outcome::Failure;
 use crate::requests::{self, Scope, everything};
-use k8s_openapi::api::core::v1::Namespace;
+use jiff::Timestamp;
 use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
 };
@@ -17,9 +18,6 @@ use std::fmt::Debug;
 use stint::api::AccessApproval;
 use stint::cluster::standing::RoleKey;
 use stint::domain::rules::Rule;
-
-/// The namespace whose UID tells clusters apart.
-const OF_THE_CLUSTER: &str = "kube-system";
 
 /// What a role gives.
 #[derive(Debug)]
@@ -48,6 +46,8 @@ pub struct Bound {
 pub struct Found {
     /// UID of `kube-system`.
     pub cluster_id: Option<String>,
+    /// When it was created.
+    pub cluster_since: Option<Timestamp>,
     /// Requests of both kinds, as they are stored.
     pub requests: Vec<DynamicObject>,
     /// AccessApprovals, as they are stored.
@@ -68,16 +68,13 @@ impl Found {
 
     /// What came, or else nothing and the reason.
     fn take<T: Default>(&mut self, what: &str, came: Result<T, Failure>) -> T {
-        let why = match came {
-            Ok(came) => return came,
-            Err(Failure::Error(why) | Failure::Refused(why)) => why,
-            Err(Failure::Output(error)) => error.to_string(),
-        };
-        self.not_read.push(NotRead {
-            what: what.to_owned(),
-            why,
-        });
-        T::default()
+        came.unwrap_or_else(|failure| {
+            self.not_read.push(NotRead {
+                what: what.to_owned(),
+                why: failure.text(),
+            });
+            T::default()
+        })
     }
 }
 
@@ -87,8 +84,10 @@ pub async fn everything_of(
     namespace: Option<&str>,
 ) -> Result<Found, Failure> {
     let mut found = Found::default();
-    let id = cluster_id(connection).await;
-    found.cluster_id = found.take("namespaces", id);
+    let system = here::of_the_cluster(connection).await;
+    let system = found.take("namespaces", system);
+    found.cluster_id = system.uid;
+    found.cluster_since = system.creation_timestamp.map(|time| time.0);
     // Before the requests: a grant that begins in between is then not taken for a binding that nobody asked for.
     read_bindings(connection, namespace, &mut found).await;
     // No server, or none that knows the user, answers everything alike; a right that is missing has a name.
@@ -103,16 +102,14 @@ pub async fn everything_of(
     Ok(found)
 }
 
-async fn cluster_id(connection: &Connection) -> Result<Option<String>, Failure> {
-    let api: Api<Namespace> = Api::all(connection.client.clone());
-    let wish = Wish {
-        verb: "get",
-        resource: "namespaces",
-        namespace: None,
-        name: Some(OF_THE_CLUSTER),
-    };
-    let namespace = connection.ask(wish, api.get(OF_THE_CLUSTER)).await?;
-    Ok(namespace.metadata.uid)
+/// The cluster that audit logs are to be of, as far as the user may know it.
+pub async fn here(connection: &Connection, namespace: Option<&str>, found: &mut Found) -> Here {
+    let mut here = Here::asked(found.cluster_since);
+    let accounts = here::accounts(connection, namespace).await;
+    for account in found.take("serviceaccounts", accounts) {
+        here.add(&account);
+    }
+    here
 }
 
 async fn read_requests(connection: &Connection, namespace: Option<&str>, found: &mut Found) {

@@ -126,10 +126,14 @@ pub async fn run(args: &ReportArgs, out: &mut impl Write) -> Answer {
     let namespace = namespace
         .map(|name| place::legal("namespace", name))
         .transpose()?;
-    let found = collect::everything_of(&connection, namespace).await?;
+    let mut found = collect::everything_of(&connection, namespace).await?;
+    let here = match args.audit_log.is_empty() {
+        true => None,
+        false => Some(collect::here(&connection, namespace, &mut found).await),
+    };
     let mut report = model::assemble(&found, namespace, connection.now());
-    if !args.audit_log.is_empty() {
-        let log = audit_log::read(&args.audit_log, &Wanted::for_review(namespace))?;
+    if here.is_some() {
+        let log = audit_log::read(&args.audit_log, &Wanted::for_review(namespace), here)?;
         log.say_what_it_is();
         used::add(&mut report, &found, &log);
     }

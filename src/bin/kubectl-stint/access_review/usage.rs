@@ -25,6 +25,8 @@ pub struct AuditLog {
     pub damaged: u64,
     /// Logs whose last event is half-written, as in one that is being written.
     pub half_written: usize,
+    /// Logs without any account that has the UID that it has in the cluster.
+    pub unconfirmed: usize,
     /// Requests of accounts that ended before the authorizer was asked.
     pub undecided: u64,
     /// Requests of accounts with names that no rule can hold, or such as steer terminals.
@@ -96,6 +98,11 @@ impl AuditLog {
                 self.half_written as u64,
                 "log",
                 "with a half-written last event, which is left out",
+            ),
+            (
+                self.unconfirmed as u64,
+                "log",
+                "without any account that has the UID that it has in this cluster: whether of this cluster is not known",
             ),
             (
                 self.unreadable,

@@ -1,5 +1,6 @@
 //! What the account holds, by roles and bindings from files or from the cluster, held against what it used.
 
+use crate::audit_log::here::{self, Here};
 use crate::bindings;
 use crate::connect::{Connection, Target, Wish};
 use crate::holders::Rbac;
@@ -32,6 +33,8 @@ const BASIC: [&str; 5] = [
 pub struct Known {
     rbac: Rbac,
     made_for: BTreeMap<BindingKey, String>,
+    /// The cluster that they are of.
+    pub here: Option<Here>,
     /// Whether anything was read at all.
     pub any: bool,
 }
@@ -79,6 +82,13 @@ impl Known {
             (RBAC, "ClusterRole") => self.rbac.cluster_role(&typed(object)?),
             (RBAC, "RoleBinding") => self.rbac.role_binding(typed(object)?),
             (RBAC, "ClusterRoleBinding") => self.rbac.cluster_role_binding(typed(object)?),
+            ("", "ServiceAccount") => {
+                let metadata = object.node.get("metadata").map(|node| node.value());
+                let metadata = serde_json::from_value(metadata.unwrap_or_default());
+                if let Ok(metadata) = &metadata {
+                    self.here.get_or_insert_with(Here::of_files).add(metadata);
+                }
+            }
             (names::GROUP, "WorkloadAccess" | "ClusterWorkloadAccess") => {
                 let metadata = object.node.get("metadata");
                 let uid = metadata
@@ -105,10 +115,12 @@ impl Known {
         self.made_for.insert(key, title);
     }
 
-    /// From the cluster. Where Stint's requests cannot be read, what says so comes back too.
-    pub async fn of_cluster(target: &Target) -> Result<(Self, Option<String>), Failure> {
+    /// From the cluster. What cannot be read and can be done without is told in words.
+    pub async fn of_cluster(target: &Target) -> Result<(Self, Vec<String>), Failure> {
         let connection = Connection::open(target).await?;
+        let mut unread = Vec::new();
         let mut known = Self {
+            here: Some(cluster(&connection, &mut unread).await),
             any: true,
             ..Self::default()
         };
@@ -124,7 +136,6 @@ impl Known {
         for binding in all::<ClusterRoleBinding>(&connection, "clusterrolebindings").await? {
             known.rbac.cluster_role_binding(binding);
         }
-        let mut unread = None;
         for scope in [Scope::AllNamespaces, Scope::Cluster] {
             match requests::list(&connection, &scope, None).await {
                 Ok(found) => {
@@ -138,8 +149,10 @@ impl Known {
                         );
                     }
                 }
-                Err(Failure::Error(why) | Failure::Refused(why)) => unread = Some(why),
-                Err(output) => return Err(output),
+                Err(failure) => {
+                    let without = "ended grants are shown by the name of their binding";
+                    unread.push(format!("{without}: {}", failure.text()));
+                }
             }
         }
         Ok((known, unread))
@@ -213,6 +226,21 @@ impl Known {
             lines: None,
         }
     }
+}
+
+/// The cluster, as far as the user may know it.
+async fn cluster(connection: &Connection, unread: &mut Vec<String>) -> Here {
+    let mut without = |failure: Failure| {
+        let without = "logs of another cluster may go unnoticed";
+        unread.push(format!("{without}: {}", failure.text()));
+    };
+    let system = here::of_the_cluster(connection).await;
+    let system = system.map_err(&mut without).unwrap_or_default();
+    let accounts = here::accounts(connection, None).await;
+    let accounts = accounts.map_err(&mut without).unwrap_or_default();
+    let mut here = Here::asked(system.creation_timestamp.map(|time| time.0));
+    accounts.iter().for_each(|account| here.add(account));
+    here
 }
 
 fn is_basic(key: &BindingKey) -> bool {

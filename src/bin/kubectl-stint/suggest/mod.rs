@@ -37,7 +37,7 @@ Examples:
   kubectl stint lint migrator.yaml
 
   # All accounts of a namespace, of the last week, from a machine without the cluster
-  kubectl get roles,rolebindings,clusterroles,clusterrolebindings,workloadaccesses -A -o yaml > rbac.yaml
+  kubectl get roles,rolebindings,clusterroles,clusterrolebindings,serviceaccounts,workloadaccesses -A -o yaml > rbac.yaml
   zcat audit-*.log.gz | kubectl stint suggest - -n payments --since 168h --rbac rbac.yaml
 
 Exit status: 0 proposed, 1 something that was used cannot be granted (it is named, with a code), 2 a log could not be read. Damaged
@@ -83,12 +83,12 @@ pub struct SuggestArgs {
     #[arg(long)]
     with_refused: bool,
 
-    /// A file or folder with Roles, bindings and WorkloadAccesses to hold the use against, as `kubectl get` prints them; may be
-    /// repeated
+    /// A file or folder with Roles, bindings and WorkloadAccesses to hold the use against, as `kubectl get` prints them, and with the
+    /// ServiceAccounts, which tell whether the log is of the same cluster; may be repeated
     #[arg(long, value_name = "FILE|DIR|-", conflicts_with = "online")]
     rbac: Vec<String>,
 
-    /// Read roles and bindings from the cluster
+    /// Read roles and bindings from the cluster, and whether the log is of it
     #[arg(long)]
     online: bool,
 
@@ -144,8 +144,8 @@ pub async fn run(args: &SuggestArgs, out: &mut impl Write) -> Answer {
         now,
     )?;
     check(args)?;
-    let known = held(args).await?;
-    let log = audit_log::read(&args.sources, &wanted)?;
+    let mut known = held(args).await?;
+    let log = audit_log::read(&args.sources, &wanted, known.here.take())?;
     for told in log.damage() {
         eprintln!("kubectl-stint: {}", show::line(&told));
     }
@@ -194,11 +194,8 @@ fn check(args: &SuggestArgs) -> Result<(), Failure> {
 async fn held(args: &SuggestArgs) -> Result<Known, Failure> {
     if args.online {
         let (known, unread) = Known::of_cluster(&args.target).await?;
-        if let Some(why) = unread {
-            eprintln!(
-                "kubectl-stint: ended grants are shown by the name of their binding: {}",
-                show::line(&why)
-            );
+        for why in unread {
+            eprintln!("kubectl-stint: {}", show::line(&why));
         }
         return Ok(known);
     }
