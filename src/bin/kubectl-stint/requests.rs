@@ -7,7 +7,7 @@ use kube::Api;
 use kube::api::ListParams;
 use kube::core::{ApiResource, DynamicObject};
 use serde_json::Value;
-use stint::api::{ClusterWorkloadAccess, WorkloadAccess};
+use stint::api::{ClusterWorkloadAccess, WorkloadAccess, names};
 use stint::domain::request::{Access, Place};
 
 /// Objects in one page of a list, as kubectl asks for them.
@@ -173,4 +173,40 @@ pub fn whole(object: &DynamicObject) -> Value {
     value["apiVersion"] = "stint.dev/v1alpha1".into();
     value["kind"] = kind.into();
     value
+}
+
+/// The binding that Stint made for a request. The label that says so is anybody's to write, and so are place and name once the grant
+/// has ended; the UID in the status is not.
+#[derive(Debug)]
+pub struct Made {
+    uid: Option<String>,
+    /// Namespace and name. Of a grant that has just begun the status does not say the UID yet.
+    place: Option<(Option<String>, String)>,
+}
+
+impl Made {
+    /// As the request tells it.
+    pub fn of(request: &DynamicObject) -> Self {
+        let status = &request.data["status"];
+        let stamps = ["roleBinding", "clusterRoleBinding"].iter();
+        let mut uids = stamps.filter_map(|stamp| status[stamp]["uid"].as_str());
+        let metadata = &request.metadata;
+        let own = metadata.name.as_ref().zip(metadata.uid.as_ref());
+        let own = own.filter(|_| status["endedTime"].is_null());
+        let place = own.map(|(name, uid)| {
+            let name = names::made_object_name(name, uid);
+            (metadata.namespace.clone(), name)
+        });
+        Self {
+            uid: uids.next().map(str::to_owned),
+            place,
+        }
+    }
+
+    /// Whether a binding is the one.
+    pub fn is(&self, namespace: Option<&str>, name: &str, uid: Option<&str>) -> bool {
+        let known = self.uid.is_some() && self.uid.as_deref() == uid;
+        let place = self.place.as_ref();
+        known || place.is_some_and(|(of, made)| of.as_deref() == namespace && made == name)
+    }
 }

@@ -3,6 +3,7 @@
 use super::collect::{Bound, Found, KnownRole};
 use super::grants::{instant, weight};
 use super::model::Standing;
+use crate::requests::Made;
 use crate::show;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -10,7 +11,7 @@ use k8s_openapi::api::rbac::v1::Subject;
 use kube::core::DynamicObject;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use stint::api::names::{GRANT, MANAGED_BY, made_object_name};
+use stint::api::names::{GRANT, MANAGED_BY};
 use stint::api::workload_access::Risk;
 use stint::cluster::standing::RoleKey;
 use stint::domain::binding::{self, Binding, BoundRole};
@@ -162,24 +163,10 @@ impl Review<'_> {
     }
 }
 
-/// Whether it is the binding that Stint made for the request. The label that says so is anybody's to write, and so are place and name
-/// once the grant has ended; the UID in the status is not.
 fn is_of(bound: &Bound, request: &DynamicObject) -> bool {
-    let status = &request.data["status"];
-    let stamps = ["roleBinding", "clusterRoleBinding"];
-    let uid = stamps
-        .iter()
-        .find_map(|stamp| status[stamp]["uid"].as_str());
-    if uid.is_some() && uid == bound.meta.uid.as_deref() {
-        return true;
-    }
-    let (Some(name), Some(own)) = (&request.metadata.name, &request.metadata.uid) else {
-        return false;
-    };
-    let place = request.metadata.namespace == bound.meta.namespace;
-    let named = bound.meta.name.as_deref() == Some(&*made_object_name(name, own));
-    // Of a grant that has just begun the status does not say it yet.
-    status["endedTime"].is_null() && place && named
+    let (meta, name) = (&bound.meta, bound.meta.name.as_deref());
+    let namespace = meta.namespace.as_deref();
+    Made::of(request).is(namespace, name.unwrap_or_default(), meta.uid.as_deref())
 }
 
 fn judged(found: &[PlainFinding]) -> Judged {

@@ -5,7 +5,7 @@ use crate::connect::{Connection, Wish};
 use crate::outcome::Failure;
 use crate::place;
 use crate::read::{Input, Object};
-use crate::requests::{self, Scope, everything};
+use crate::requests::{self, Made, Scope, everything};
 use crate::tree::{Node, Tree};
 use crate::world::RBAC;
 use jiff::Timestamp;
@@ -14,7 +14,6 @@ use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
-use stint::api::names;
 use stint::cluster::discovery::Discovery;
 use stint::domain::served::{Lookup, Served};
 
@@ -26,8 +25,8 @@ pub struct Known {
     pub connection: Option<Connection>,
     /// What the cluster serves, where one was asked.
     pub served: Option<Arc<Served>>,
-    /// Place and name of the binding of each request that is not over, by the UID of the request.
-    pub requests: HashMap<String, (Option<String>, String)>,
+    /// The binding of each request, by the UID of the request.
+    pub requests: HashMap<String, Made>,
     /// The namespace that is looked at, or with files that of objects that name none.
     pub namespace: String,
     /// Whether accounts of all namespaces were read.
@@ -132,12 +131,12 @@ async fn discover(connection: &Connection) -> Result<Arc<Served>, Failure> {
     answer.map_err(|error| connection.failed_call(wish, &error))
 }
 
-/// Where the bindings of live requests are; none where Stint is not installed yet.
+/// The bindings of requests; none where Stint is not installed yet.
 async fn requests(
     connection: &Connection,
     served: &Served,
     within: Option<&str>,
-) -> Result<HashMap<String, (Option<String>, String)>, Failure> {
+) -> Result<HashMap<String, Made>, Failure> {
     if !matches!(
         served.look_up("stint.dev", "workloadaccesses"),
         Lookup::Home(_)
@@ -150,15 +149,11 @@ async fn requests(
     };
     let mut found = requests::list(connection, &namespaced, None).await?;
     found.extend(requests::list(connection, &Scope::Cluster, None).await?);
-    let at_work = found
-        .into_iter()
-        .filter(|r| r.data["status"]["endedTime"].is_null());
-    let made = at_work.filter_map(|request| {
-        let (uid, name) = (request.metadata.uid?, request.metadata.name?);
-        let made = names::made_object_name(&name, &uid);
-        Some((uid, (request.metadata.namespace, made)))
+    let by_uid = found.iter().filter_map(|request| {
+        let uid = request.metadata.uid.clone()?;
+        Some((uid, Made::of(request)))
     });
-    Ok(made.collect())
+    Ok(by_uid.collect())
 }
 
 /// Items of a list come without their kind.

@@ -182,14 +182,13 @@ impl Surveyor<'_> {
         named && !elsewhere
     }
 
-    /// A label alone is anybody's to write: the request must be there and at work, and its binding has this place and name, which nobody
-    /// else's can have at the same time.
+    /// A label alone is anybody's to write.
     fn is_of_a_grant(&self, case: &Case<'_>) -> bool {
-        let uid = label(case.object, names::GRANT);
-        let made = uid.and_then(|uid| self.known.requests.get(uid));
-        made.is_some_and(|(namespace, name)| {
-            *namespace == case.namespace && name == case.object.name()
-        })
+        let request = label(case.object, names::GRANT);
+        let made = request.and_then(|uid| self.known.requests.get(uid));
+        let metadata = case.object.node.get("metadata");
+        let uid = metadata.and_then(|metadata| metadata.text("uid"));
+        made.is_some_and(|made| made.is(case.namespace.as_deref(), case.object.name(), uid))
     }
 
     fn entry(&mut self, case: &Case<'_>, account: Option<Account>, at: Vec<usize>) -> Entry {
