@@ -1,6 +1,7 @@
 //! Settings from flags and environment, checked before anything starts.
 
 use crate::domain::lease::Terms;
+use crate::tls::issue::KeyAlgorithm;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -150,6 +151,16 @@ pub struct RunArgs {
         default_value = "operator"
     )]
     pub certificate_mode: CertificateMode,
+
+    /// Algorithm of the private keys that the operator makes for the webhook's certificate and its authority, from now on; what is
+    /// there stays until it is due. Delete the Secret to have new ones at once
+    #[arg(
+        long,
+        env = "STINT_CERTIFICATE_KEY_ALGORITHM",
+        value_enum,
+        default_value = "ECDSA-P256"
+    )]
+    pub certificate_key_algorithm: KeyAlgorithm,
 
     /// PEM file with the authority of those who may send reviews; whoever shows no certificate of it is not answered. API servers show
     /// one only where their AdmissionConfiguration says so. Without the flag everybody is answered who reaches the port

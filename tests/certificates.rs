@@ -157,7 +157,7 @@ fn trusting_by(pem: &str, clock: Arc<Mutex<Timestamp>>) -> Arc<ClientConfig> {
 }
 
 fn made(now: Timestamp) -> Bundle {
-    issue::first(&["localhost".to_owned()], now).unwrap()
+    issue::first(&issue::Profile::of(&["localhost".to_owned()]), now).unwrap()
 }
 
 /// What people put into a Secret: no key of the authority.
@@ -353,6 +353,32 @@ async fn a_secret_that_is_deleted_is_made_anew_and_both_authorities_are_trusted_
         !published(&api, KINDS[0]).contains(&first),
         "and then the new one alone"
     );
+}
+
+/// Each time before any replica has served what was made the time before.
+#[tokio::test]
+async fn what_is_still_served_is_trusted_when_the_secret_is_deleted_again() {
+    let (api, now) = (cluster(), Timestamp::now());
+    let (one, two) = (
+        Replica::new(&api, "one", "operator").await,
+        Replica::new(&api, "two", "operator").await,
+    );
+    assert_eq!((one.keep(now).await, two.keep(now).await), (vec![], vec![]));
+    let served = two.webhook_certificate(&api, now).await;
+    for second in 0..3 {
+        let now = now + SignedDuration::from_secs(second);
+        api.remove("secrets", NAMESPACE, SECRET).unwrap();
+        assert_eq!(one.keep(now).await, []);
+        assert_eq!(two.webhook_certificate(&api, now).await, served);
+        assert!(one.is_believed(&api, now).await && two.is_believed(&api, now).await);
+    }
+    for later in [MINUTE, MINUTE * 2, MINUTE * 7] {
+        let now = now + later;
+        assert_eq!((one.keep(now).await, two.keep(now).await), (vec![], vec![]));
+        assert!(one.is_believed(&api, now).await && two.is_believed(&api, now).await);
+    }
+    let alone = published(&api, KINDS[0]);
+    assert_eq!(alone.matches("BEGIN CERTIFICATE").count(), 1);
 }
 
 #[tokio::test]

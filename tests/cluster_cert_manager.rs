@@ -177,7 +177,7 @@ impl Installation {
     }
 
     /// Waits until another certificate than this is issued, and served; returns it and who signed it. One of a new authority is
-    /// served at the first look after ten seconds, and those are a minute apart.
+    /// served ten seconds after that is published.
     async fn serves_another_than(&self, before: &str) -> (String, String) {
         let another = within(TWO_LOOKS, async || {
             let (certificate, authority) = self.issued().await?;

@@ -315,6 +315,23 @@ fn cert_manager_issues_for_the_host_that_the_api_server_reaches(
     assert_eq!(spec["ipAddresses"][0].as_str(), address);
 }
 
+#[rstest]
+#[case::by_default("", json!({"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"}))]
+#[case::larger("ECDSA-P384", json!({"algorithm": "ECDSA", "size": 384, "rotationPolicy": "Always"}))]
+#[case::without_sizes("Ed25519", json!({"algorithm": "Ed25519", "rotationPolicy": "Always"}))]
+fn cert_manager_makes_keys_of_the_algorithm(#[case] algorithm: &str, #[case] expected: Value) {
+    let chosen = match algorithm {
+        "" => String::new(),
+        _ => format!(", keyAlgorithm: {algorithm}"),
+    };
+    let values = format!("{{webhook: {{certificate: {{mode: cert-manager{chosen}}}}}}}");
+    let certificates = of_kind(&values, "Certificate");
+    assert_eq!(certificates.len(), 2);
+    for certificate in certificates {
+        assert_eq!(certificate["spec"]["privateKey"], expected);
+    }
+}
+
 #[test]
 fn replicas_are_spread_where_that_is_possible() {
     let keys = |values: &str| -> Vec<String> {

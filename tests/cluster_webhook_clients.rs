@@ -2,8 +2,11 @@
 
 mod support;
 
+use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
-use kube::{Client, Config};
+use kube::{Api, Client, Config};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use support::cluster::{User, eventually};
 use support::operator::Stint;
@@ -111,4 +114,57 @@ async fn a_changed_authority_counts_without_a_restart() {
     let (_, body) = stint.admin_get("/readyz").await.unwrap();
     assert_eq!(body, "ok\n");
     stint.restart_with(&[]).await;
+}
+
+/// Whether the webhook serves a certificate of this authority.
+async fn serves_under(stint: &Stint, authority: &[u8]) -> bool {
+    let mut config = Config::new(stint.webhook_url().parse().unwrap());
+    let authority = CertificateDer::from_pem_slice(authority).unwrap();
+    config.root_cert = Some(vec![authority.to_vec()]);
+    let client = Client::try_from(config).unwrap();
+    let request = http::Request::post("/mutate").body(Vec::new()).unwrap();
+    let answer = client.send(request.map(kube::client::Body::from)).await;
+    answer.is_ok()
+}
+
+#[tokio::test]
+async fn the_api_server_believes_keys_of_every_algorithm() {
+    let _alone = ALONE.lock().await;
+    let stint = Stint::shared(env!("CARGO_BIN_EXE_stint")).await;
+    let team = Team::new(stint).await;
+    let asked = team.requests(User::Alice);
+    let secrets: Api<Secret> = Api::namespaced(stint.cluster().admin(), "stint-system");
+    let name = "stint-webhook-certificate";
+    for algorithm in ["ECDSA-P384", "Ed25519", "ECDSA-P256"] {
+        let variable = format!("STINT_CERTIFICATE_KEY_ALGORITHM={algorithm}");
+        stint.restart_with(&[variable]).await;
+        secrets.delete(name, &Default::default()).await.unwrap();
+        let authority = eventually("the keys are made", async || {
+            let data = secrets.get_opt(name).await.unwrap()?.data?;
+            let of_it = |key: &str| {
+                let pem = std::str::from_utf8(&data.get(key)?.0).ok()?;
+                let key = rcgen::KeyPair::from_pem(pem).unwrap();
+                (format!("{:?}", key.algorithm()) == signature(algorithm)).then_some(())
+            };
+            of_it("ca.key").and(of_it("tls.key"))?;
+            Some(data["ca.crt"].0.clone())
+        })
+        .await;
+        eventually("they are served", async || {
+            serves_under(stint, &authority).await.then_some(())
+        })
+        .await;
+        let request = team.request(&algorithm.to_lowercase(), "1h");
+        asked.create(&Default::default(), &request).await.unwrap();
+    }
+    stint.restart_with(&[]).await;
+}
+
+/// What an algorithm is called by the library that makes its keys.
+fn signature(algorithm: &str) -> &'static str {
+    match algorithm {
+        "ECDSA-P256" => "PKCS_ECDSA_P256_SHA256",
+        "ECDSA-P384" => "PKCS_ECDSA_P384_SHA384",
+        _ => "PKCS_ED25519",
+    }
 }

@@ -430,7 +430,7 @@ fn a_file_without_an_authority_is_refused_with_its_name() {
 async fn a_client_of_another_authority_is_not_fooled() {
     let webhook = Webhook::start(patient()).await;
     let names = ["localhost".to_owned()];
-    let stranger = issue::first(&names, Timestamp::now()).unwrap();
+    let stranger = issue::first(&issue::Profile::of(&names), Timestamp::now()).unwrap();
     let refused = Client::connect(webhook.address, client_config(&stranger.ca_pem)).await;
     assert!(refused.is_err());
     assert!(webhook.client().await.review("u", "fine").await.verdict().1);
@@ -444,10 +444,10 @@ fn rotations(first: &Bundle) -> Vec<Bundle> {
     for n in 0..20 {
         let now = Timestamp::now();
         current = match n {
-            10 => issue::renew_ca(&current, &current.names, now).unwrap(),
-            _ => issue::renew_leaf(&current, &current.names, now).unwrap(),
+            10 => issue::renew_ca(&current, &issue::Profile::of(&current.names), now).unwrap(),
+            _ => issue::renew_leaf(&current, &issue::Profile::of(&current.names), now).unwrap(),
         };
-        let stays = rotate::next(Some(&current), &current.names, now).unwrap();
+        let stays = rotate::next(Some(&current), &issue::Profile::of(&current.names), now).unwrap();
         assert!(matches!(stays, rotate::Step::Keep));
         bundles.push(current.clone());
     }
@@ -500,7 +500,12 @@ async fn a_client_that_could_resume_sees_the_new_certificate_too() {
     assert!(before.review("u", "fine").await.verdict().1);
 
     let names = webhook.bundle.names.clone();
-    let next = issue::renew_leaf(&webhook.bundle, &names, Timestamp::now()).unwrap();
+    let next = issue::renew_leaf(
+        &webhook.bundle,
+        &issue::Profile::of(&names),
+        Timestamp::now(),
+    )
+    .unwrap();
     webhook.resolver.set(&next).unwrap();
     let after = Client::connect(webhook.address, tls).await.unwrap();
     assert_eq!(after.certificate(), pem_to_der(&next.cert_pem));

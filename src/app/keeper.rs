@@ -29,8 +29,8 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Opens the gates at the first success of each; then looks once a minute, since the clock that counts is the wall clock, and
-    /// whenever somebody changed something.
+    /// Opens the gates at the first success of each; then looks once a minute, since the clock that counts is the wall clock, whenever
+    /// somebody changed something, and when a certificate may be served whose authority had to be published first.
     pub(super) async fn run(self, (certificate, receipt_keys): (Gate, Gate)) {
         let changed = Notify::new();
         let watch = own_watches::watch(&self.client, &self.args, &changed);
@@ -55,7 +55,12 @@ impl Keeper {
             told = faults;
             keyed |= self.load_keys(now, &receipt_keys).await;
             let ready = trusted && keyed;
-            let pause = if ready { KEEP_UP } else { TRY_AGAIN };
+            let waits = self.certificates.waits(now).unwrap_or(KEEP_UP);
+            let pause = if ready {
+                waits.clamp(TRY_AGAIN, KEEP_UP)
+            } else {
+                TRY_AGAIN
+            };
             // The next look sees what the change was.
             let _ = tokio::time::timeout(pause, changed.notified()).await;
         }

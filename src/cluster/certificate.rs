@@ -9,7 +9,7 @@ use crate::config::{CertificateMode, RunArgs};
 use crate::ops::metrics::Metrics;
 use crate::tls::bundle::{Bundle, Unreadable};
 use crate::tls::given::{Given, Unusable};
-use crate::tls::issue::IssueError;
+use crate::tls::issue::{IssueError, Profile};
 use crate::tls::resolver::Resolver;
 use crate::tls::rotate::{self, Step};
 use crate::tls::trust::{self, Trust};
@@ -21,6 +21,7 @@ use kube::core::ResourceExt;
 use kube::{Api, Client};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// For so long an authority that was exchanged is trusted beside the new one. Every replica looks at least once a minute.
 const SETTLE: SignedDuration = SignedDuration::from_mins(5);
@@ -94,7 +95,7 @@ pub struct Certificates {
     configuration: String,
     guard: Option<String>,
     expected: Expected,
-    names: Vec<String>,
+    profile: Profile,
     resolver: Arc<Resolver>,
     metrics: Arc<Metrics>,
     seen: Mutex<Seen>,
@@ -130,7 +131,10 @@ impl Certificates {
             configuration: args.webhook_configuration.clone(),
             guard: args.guard_configuration.clone(),
             expected: Expected::of(args),
-            names: args.webhook_names.clone(),
+            profile: Profile {
+                names: args.webhook_names.clone(),
+                key_algorithm: args.certificate_key_algorithm,
+            },
             resolver,
             metrics,
             seen: Mutex::default(),
@@ -140,6 +144,14 @@ impl Certificates {
     /// Whether a certificate is served that has not expired.
     pub fn is_serving(&self, now: Timestamp) -> bool {
         self.seen().served_until.is_some_and(|until| until > now)
+    }
+
+    /// How long a certificate still has to wait whose authority was published lately.
+    pub fn waits(&self, now: Timestamp) -> Option<Duration> {
+        let seen = self.seen();
+        let (authority, since) = seen.published.as_ref()?;
+        let rest = SPREAD - now.duration_since(*since);
+        (*authority != seen.served_authority).then(|| rest.try_into().unwrap_or_default())
     }
 
     /// One look: make or renew what is due, or read what others made; publish the authority, then serve the certificate. In this
@@ -272,7 +284,8 @@ impl Certificates {
         now: Timestamp,
     ) -> Result<(), CertificateError> {
         for live in live {
-            let believes = |bundle: &String| given.is_trusted_under(bundle, &self.names, now);
+            let believes =
+                |bundle: &String| given.is_trusted_under(bundle, &self.profile.names, now);
             if !live.bundles().iter().all(believes) {
                 let name = self.configuration.clone();
                 return Err(CertificateError::NotInjected(
@@ -325,7 +338,7 @@ impl Certificates {
         let stored =
             stored.map_err(|error| CertificateError::Secret(self.secret.clone(), error))?;
         let secret = stored.ok_or_else(|| CertificateError::Absent(self.secret.clone()))?;
-        let given = Given::read(&secret.data.unwrap_or_default(), &self.names, now);
+        let given = Given::read(&secret.data.unwrap_or_default(), &self.profile.names, now);
         given.map_err(|error| CertificateError::Given(self.secret.clone(), error))
     }
 
@@ -369,8 +382,8 @@ impl Certificates {
         let served = self.seen().made.clone();
         let step = match (&known, &served) {
             // Somebody took it away. What is served of it has to be believed until the new one is served.
-            (None, Some(served)) => rotate::after_loss(served, &self.names, now)?,
-            _ => rotate::next(known.as_ref(), &self.names, now)?,
+            (None, Some(served)) => rotate::after_loss(served, &self.profile, now)?,
+            _ => rotate::next(known.as_ref(), &self.profile, now)?,
         };
         let fresh = match (step, known) {
             (Step::Keep, Some(bundle)) => return Ok(bundle),

@@ -295,17 +295,17 @@ mod tests {
     }
 
     fn stored() -> (BTreeMap<String, ByteString>, BTreeMap<String, String>) {
-        let bundle = issue::first(&names(), now()).unwrap();
+        let bundle = issue::first(&issue::Profile::of(&names()), now()).unwrap();
         (bundle.secret_data(), bundle.annotations())
     }
 
     fn other() -> Bundle {
-        issue::first(&names(), now()).unwrap()
+        issue::first(&issue::Profile::of(&names()), now()).unwrap()
     }
 
     #[test]
     fn a_secret_gives_back_the_same_bundle() {
-        let mut bundle = issue::first(&names(), now()).unwrap();
+        let mut bundle = issue::first(&issue::Profile::of(&names()), now()).unwrap();
         bundle.previous_ca = Some(PreviousCa {
             pem: other().ca_pem,
             not_after: now(),

@@ -149,7 +149,7 @@ mod tests {
     }
 
     fn made() -> Bundle {
-        issue::first(&names(), now()).unwrap()
+        issue::first(&issue::Profile::of(&names()), now()).unwrap()
     }
 
     /// What cert-manager leaves in a Secret: no key of the authority.

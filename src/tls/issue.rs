@@ -1,9 +1,10 @@
-//! Makes certificates: an authority for one year, a server certificate for thirty days. ECDSA P-256 throughout.
+//! Makes certificates: an authority for one year, a server certificate for thirty days.
 
+use clap::ValueEnum;
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose,
+    Issuer, KeyPair, KeyUsagePurpose, SignatureAlgorithm,
 };
 
 use super::bundle::{self, Bundle, PreviousCa};
@@ -29,13 +30,62 @@ pub enum IssueError {
     Crypto(#[from] rcgen::Error),
 }
 
-/// A new authority and a server certificate for `names`, valid from `now`.
-pub fn first(names: &[String], now: Timestamp) -> Result<Bundle, IssueError> {
+/// The algorithm of the private keys that are made. Go's TLS client, and so the API server, verifies all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum KeyAlgorithm {
+    /// ECDSA on NIST P-256 with SHA-256.
+    #[default]
+    #[value(name = "ECDSA-P256")]
+    EcdsaP256,
+    /// ECDSA on NIST P-384 with SHA-384.
+    #[value(name = "ECDSA-P384")]
+    EcdsaP384,
+    /// Ed25519 (RFC 8410).
+    #[value(name = "Ed25519")]
+    Ed25519,
+}
+
+impl KeyAlgorithm {
+    /// How such a key signs.
+    pub(super) fn signature(self) -> &'static SignatureAlgorithm {
+        match self {
+            Self::EcdsaP256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+            Self::EcdsaP384 => &rcgen::PKCS_ECDSA_P384_SHA384,
+            Self::Ed25519 => &rcgen::PKCS_ED25519,
+        }
+    }
+
+    fn new_key(self) -> Result<KeyPair, rcgen::Error> {
+        KeyPair::generate_for(self.signature())
+    }
+}
+
+/// What certificates are made for, and with which keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Profile {
+    /// DNS names and IP addresses of the server.
+    pub names: Vec<String>,
+    /// Of keys that are made from now on; a certificate whose key has another one stays until it is due.
+    pub key_algorithm: KeyAlgorithm,
+}
+
+impl Profile {
+    /// These names, with keys of the default algorithm.
+    pub fn of(names: &[String]) -> Self {
+        Self {
+            names: names.to_vec(),
+            ..Self::default()
+        }
+    }
+}
+
+/// A new authority and a server certificate, valid from `now`.
+pub fn first(profile: &Profile, now: Timestamp) -> Result<Bundle, IssueError> {
     let now = whole_second(now);
     let ca_not_after = now + CA_LIFE;
-    let ca_key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+    let ca_key = profile.key_algorithm.new_key()?;
     let ca_pem = authority(now, ca_not_after).self_signed(&ca_key)?.pem();
-    let leaf = leaf(names, now, &ca_key)?;
+    let leaf = leaf(profile, now, &ca_key)?;
     Ok(Bundle {
         ca_pem,
         ca_key_pem: ca_key.serialize_pem(),
@@ -44,36 +94,36 @@ pub fn first(names: &[String], now: Timestamp) -> Result<Bundle, IssueError> {
         key_pem: leaf.key_pem,
         ca_not_after,
         leaf_not_after: leaf.not_after,
-        names: names.to_vec(),
+        names: profile.names.clone(),
     })
 }
 
-/// The same authority with a new server certificate for `names`.
+/// The same authority with a new server certificate.
 pub fn renew_leaf(
     current: &Bundle,
-    names: &[String],
+    profile: &Profile,
     now: Timestamp,
 ) -> Result<Bundle, IssueError> {
     let ca_key = KeyPair::from_pem(&current.ca_key_pem)?;
-    let leaf = leaf(names, whole_second(now), &ca_key)?;
+    let leaf = leaf(profile, whole_second(now), &ca_key)?;
     Ok(Bundle {
         cert_pem: leaf.cert_pem,
         key_pem: leaf.key_pem,
         leaf_not_after: leaf.not_after,
-        names: names.to_vec(),
+        names: profile.names.clone(),
         ..current.clone()
     })
 }
 
 /// A new authority and server certificate; the old authority stays in the bundle until it expires.
-pub fn renew_ca(current: &Bundle, names: &[String], now: Timestamp) -> Result<Bundle, IssueError> {
+pub fn renew_ca(current: &Bundle, profile: &Profile, now: Timestamp) -> Result<Bundle, IssueError> {
     let previous_ca = (current.ca_not_after > now).then(|| PreviousCa {
         pem: current.ca_pem.clone(),
         not_after: current.ca_not_after,
     });
     Ok(Bundle {
         previous_ca,
-        ..first(names, now)?
+        ..first(profile, now)?
     })
 }
 
@@ -83,7 +133,8 @@ struct Leaf {
     not_after: Timestamp,
 }
 
-fn leaf(names: &[String], now: Timestamp, ca_key: &KeyPair) -> Result<Leaf, IssueError> {
+fn leaf(profile: &Profile, now: Timestamp, ca_key: &KeyPair) -> Result<Leaf, IssueError> {
+    let names = &profile.names;
     if names.is_empty() {
         return Err(IssueError::NoNames);
     }
@@ -91,7 +142,7 @@ fn leaf(names: &[String], now: Timestamp, ca_key: &KeyPair) -> Result<Leaf, Issu
         return Err(IssueError::Name(bad.clone()));
     }
     let not_after = now + LEAF_LIFE;
-    let mut params = CertificateParams::new(names.to_vec())?;
+    let mut params = CertificateParams::new(names.clone())?;
     params.distinguished_name = common_name("stint-webhook");
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -101,7 +152,7 @@ fn leaf(names: &[String], now: Timestamp, ca_key: &KeyPair) -> Result<Leaf, Issu
     // The validity of these parameters is not part of what is signed; subject and key identifier are.
     let issuer_params = authority(now, not_after);
     let issuer = Issuer::from_params(&issuer_params, ca_key);
-    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+    let key = profile.key_algorithm.new_key()?;
     Ok(Leaf {
         cert_pem: params.signed_by(&key, &issuer)?.pem(),
         key_pem: key.serialize_pem(),
@@ -149,8 +200,9 @@ mod tests {
         "2026-11-01T12:00:00.75Z".parse().unwrap()
     }
 
-    fn names(list: &[&str]) -> Vec<String> {
-        list.iter().map(|n| (*n).to_owned()).collect()
+    fn names(list: &[&str]) -> Profile {
+        let names: Vec<String> = list.iter().map(|n| (*n).to_owned()).collect();
+        Profile::of(&names)
     }
 
     fn reread(bundle: &Bundle) -> Result<Bundle, bundle::Unreadable> {
@@ -161,7 +213,7 @@ mod tests {
     fn certificates_verify_for_dns_names_and_addresses() {
         let wanted = names(&["stint", "stint.stint-system.svc", "127.0.0.1", "::1"]);
         let bundle = first(&wanted, now()).unwrap();
-        assert_eq!(bundle.names, wanted);
+        assert_eq!(bundle.names, wanted.names);
         assert_eq!(bundle.leaf_not_after.to_string(), "2026-12-01T12:00:00Z");
         assert_eq!(bundle.ca_not_after.to_string(), "2027-11-01T12:00:00Z");
         reread(&bundle).unwrap();
@@ -173,24 +225,27 @@ mod tests {
         let new = renew_leaf(&old, &names(&["b.svc"]), now() + LEAF_LIFE).unwrap();
         assert_eq!(new.ca_pem, old.ca_pem);
         assert_ne!(new.cert_pem, old.cert_pem);
-        assert_eq!(new.names, names(&["b.svc"]));
+        assert_eq!(new.names, ["b.svc"]);
         reread(&new).unwrap();
     }
 
     #[test]
     fn a_renewed_authority_keeps_the_old_one_only_while_it_lives() {
         let old = first(&names(&["a.svc"]), now()).unwrap();
-        let new = renew_ca(&old, &old.names, now() + CA_LIFE / 2).unwrap();
+        let new = renew_ca(&old, &Profile::of(&old.names), now() + CA_LIFE / 2).unwrap();
         assert_ne!(new.ca_pem, old.ca_pem);
         assert_eq!(new.previous_ca.as_ref().unwrap().pem, old.ca_pem);
         reread(&new).unwrap();
-        let late = renew_ca(&old, &old.names, now() + CA_LIFE).unwrap();
+        let late = renew_ca(&old, &Profile::of(&old.names), now() + CA_LIFE).unwrap();
         assert_eq!(late.previous_ca, None);
     }
 
     #[test]
     fn names_that_tls_cannot_use_are_refused() {
-        assert!(matches!(first(&[], now()), Err(IssueError::NoNames)));
+        assert!(matches!(
+            first(&Profile::default(), now()),
+            Err(IssueError::NoNames)
+        ));
         for bad in ["", "a b", "*", "a,b", "münchen.svc", "10.0.0.0/8"] {
             let refused = first(&names(&["ok.svc", bad]), now());
             assert!(

@@ -3,11 +3,14 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::bundle::Bundle;
-use super::issue::{self, BACKDATE, CA_LIFE, IssueError, LEAF_LIFE};
+use super::issue::{self, BACKDATE, CA_LIFE, IssueError, LEAF_LIFE, Profile};
 
 /// For so long the authority of a bundle that was taken away is trusted beside the new one: until every replica serves the new one.
 /// No longer, for who deletes it may do so because its key is known to others.
 pub const PARTING: SignedDuration = SignedDuration::from_mins(5);
+
+/// Most authorities that stay trusted beside a new one, however often bundles are taken away.
+const MAX_PARTING: usize = 3;
 
 /// What to do about the certificates now.
 #[derive(Debug)]
@@ -51,41 +54,50 @@ impl Reason {
     }
 }
 
-/// Decides and makes the next bundle. Reads no clock and no cluster; `names` are the names that must be served.
+/// Decides and makes the next bundle. Reads no clock and no cluster; the names of `profile` must be served.
 ///
 /// # Errors
 /// A name that is no name, or a failure of the random source.
 pub fn next(
     current: Option<&Bundle>,
-    names: &[String],
+    profile: &Profile,
     now: Timestamp,
 ) -> Result<Step, IssueError> {
     let Some(current) = current else {
-        return Ok(renew(issue::first(names, now)?, Reason::Absent));
+        return Ok(renew(issue::first(profile, now)?, Reason::Absent));
     };
-    let Some(reason) = due(current, names, now) else {
+    let Some(reason) = due(current, &profile.names, now) else {
         return Ok(Step::Keep);
     };
     let bundle = match reason {
-        Reason::Absent | Reason::AuthorityDue => issue::renew_ca(current, names, now)?,
+        Reason::Absent | Reason::AuthorityDue => issue::renew_ca(current, profile, now)?,
         Reason::NamesChanged | Reason::LeafDue => {
-            without_expired(issue::renew_leaf(current, names, now)?, now)
+            without_expired(issue::renew_leaf(current, profile, now)?, now)
         }
         Reason::PreviousExpired => without_expired(current.clone(), now),
     };
     Ok(renew(bundle, reason))
 }
 
-/// Makes the bundle that follows one which is still served while the stored one is gone or cannot be read.
+/// Makes the bundle that follows one whose Secret is gone or cannot be read. Its authority stays trusted for a while, and so does the one
+/// before it: a replica may still serve a certificate of that one.
 ///
 /// # Errors
 /// As of [`next`].
-pub fn after_loss(served: &Bundle, names: &[String], now: Timestamp) -> Result<Step, IssueError> {
-    let mut bundle = issue::renew_ca(served, names, now)?;
+pub fn after_loss(known: &Bundle, profile: &Profile, now: Timestamp) -> Result<Step, IssueError> {
+    let known = without_expired(known.clone(), now);
+    let mut bundle = issue::renew_ca(&known, profile, now)?;
     if let Some(previous) = &mut bundle.previous_ca {
+        let before = known.previous_ca.iter().flat_map(|p| certificates(&p.pem));
+        previous.pem.extend(before.take(MAX_PARTING - 1));
         previous.not_after = previous.not_after.min(issue::whole_second(now) + PARTING);
     }
     Ok(renew(bundle, Reason::Absent))
+}
+
+/// Each certificate, PEM.
+fn certificates(pem: &str) -> impl Iterator<Item = &str> {
+    pem.split_inclusive("-----END CERTIFICATE-----\n")
 }
 
 fn renew(bundle: Bundle, reason: Reason) -> Step {
@@ -140,6 +152,7 @@ fn sorted(names: &[String]) -> Vec<&String> {
 mod tests {
     use super::*;
     use crate::tls::bundle::PreviousCa;
+    use crate::tls::issue::KeyAlgorithm;
 
     const DAY: SignedDuration = SignedDuration::from_hours(24);
 
@@ -147,8 +160,8 @@ mod tests {
         "2026-11-01T12:00:00Z".parse().unwrap()
     }
 
-    fn names() -> Vec<String> {
-        vec!["stint.svc".into(), "127.0.0.1".into()]
+    fn profile() -> Profile {
+        Profile::of(&["stint.svc".into(), "127.0.0.1".into()])
     }
 
     fn day(n: i32) -> Timestamp {
@@ -156,7 +169,7 @@ mod tests {
     }
 
     fn step(current: &Bundle, at: Timestamp) -> Option<(Reason, Bundle)> {
-        match next(Some(current), &names(), at).unwrap() {
+        match next(Some(current), &profile(), at).unwrap() {
             Step::Keep => None,
             Step::Renew { bundle, reason } => Some((reason, *bundle)),
         }
@@ -177,7 +190,7 @@ mod tests {
             (day(244), Some(Reason::AuthorityDue)),
             (day(400), Some(Reason::AuthorityDue)),
         ];
-        let bundle = issue::first(&names(), start()).unwrap();
+        let bundle = issue::first(&profile(), start()).unwrap();
         for (at, expected) in table {
             let reason = step(&bundle, at).map(|(reason, _)| reason);
             assert_eq!(reason, expected, "{at}");
@@ -186,7 +199,7 @@ mod tests {
 
     #[test]
     fn nothing_stored_makes_everything() {
-        let Step::Renew { bundle, reason } = next(None, &names(), start()).unwrap() else {
+        let Step::Renew { bundle, reason } = next(None, &profile(), start()).unwrap() else {
             panic!("there is nothing to keep");
         };
         assert_eq!(reason, Reason::Absent);
@@ -196,8 +209,8 @@ mod tests {
 
     #[test]
     fn what_was_taken_away_is_trusted_for_a_few_minutes_more() {
-        let lost = issue::first(&names(), start()).unwrap();
-        let Step::Renew { bundle, reason } = after_loss(&lost, &names(), start()).unwrap() else {
+        let lost = issue::first(&profile(), start()).unwrap();
+        let Step::Renew { bundle, reason } = after_loss(&lost, &profile(), start()).unwrap() else {
             panic!("there is nothing to keep");
         };
         assert_eq!(reason, Reason::Absent);
@@ -214,13 +227,14 @@ mod tests {
 
     #[test]
     fn names_are_compared_without_order() {
-        let bundle = issue::first(&names(), start()).unwrap();
-        let reversed: Vec<String> = names().into_iter().rev().collect();
+        let bundle = issue::first(&profile(), start()).unwrap();
+        let mut reversed = profile();
+        reversed.names.reverse();
         assert!(matches!(
             next(Some(&bundle), &reversed, start()),
             Ok(Step::Keep)
         ));
-        let other = vec!["other.svc".to_owned()];
+        let other = Profile::of(&["other.svc".to_owned()]);
         let Ok(Step::Renew {
             bundle: new,
             reason,
@@ -228,13 +242,13 @@ mod tests {
         else {
             panic!("other names need another certificate");
         };
-        assert_eq!((reason, &new.names), (Reason::NamesChanged, &other));
+        assert_eq!((reason, &new.names), (Reason::NamesChanged, &other.names));
         assert_eq!(new.ca_pem, bundle.ca_pem);
     }
 
     #[test]
     fn a_year_of_daily_checks_never_serves_an_untrusted_or_expired_certificate() {
-        let mut bundle = issue::first(&names(), start()).unwrap();
+        let mut bundle = issue::first(&profile(), start()).unwrap();
         let mut authorities = 1;
         for n in 0..800 {
             if let Some((reason, new)) = step(&bundle, day(n)) {
@@ -256,9 +270,36 @@ mod tests {
     }
 
     #[test]
+    fn another_algorithm_counts_for_the_keys_that_are_made_next() {
+        for algorithm in [KeyAlgorithm::EcdsaP384, KeyAlgorithm::Ed25519] {
+            let wanted = Profile {
+                key_algorithm: algorithm,
+                ..profile()
+            };
+            let old = issue::first(&profile(), start()).unwrap();
+            let at = |current: &Bundle, at: Timestamp| match next(Some(current), &wanted, at) {
+                Ok(Step::Renew { bundle, .. }) => *bundle,
+                other => panic!("{other:?}"),
+            };
+            // Two replicas that do not want the same would renew it in turn.
+            let kept = next(Some(&old), &wanted, start());
+            assert!(matches!(kept, Ok(Step::Keep)), "{algorithm:?}");
+            let (leaf, all) = (at(&old, day(20)), at(&old, day(244)));
+            assert_eq!(leaf.ca_key_pem, old.ca_key_pem);
+            for key in [&leaf.key_pem, &all.key_pem, &all.ca_key_pem] {
+                let key = rcgen::KeyPair::from_pem(key).unwrap();
+                assert!(key.is_compatible(algorithm.signature()), "{algorithm:?}");
+            }
+            for bundle in [leaf, all] {
+                Bundle::from_secret(&bundle.secret_data(), &bundle.annotations()).unwrap();
+            }
+        }
+    }
+
+    #[test]
     fn an_expired_old_authority_is_dropped_without_a_new_leaf() {
-        let mut bundle = issue::first(&names(), start()).unwrap();
-        let pem = issue::first(&names(), start()).unwrap().ca_pem;
+        let mut bundle = issue::first(&profile(), start()).unwrap();
+        let pem = issue::first(&profile(), start()).unwrap().ca_pem;
         bundle.previous_ca = Some(PreviousCa {
             pem,
             not_after: day(3),
@@ -271,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_name_that_is_no_name_is_an_error() {
-        let failed = next(None, &["not a name".to_owned()], start());
+        let failed = next(None, &Profile::of(&["not a name".to_owned()]), start());
         assert!(matches!(failed, Err(IssueError::Name(_))));
     }
 }

@@ -39,7 +39,9 @@ mod tests {
 
     fn authority() -> String {
         let names = ["a.svc".to_owned()];
-        issue::first(&names, jiff::Timestamp::now()).unwrap().ca_pem
+        issue::first(&issue::Profile::of(&names), jiff::Timestamp::now())
+            .unwrap()
+            .ca_pem
     }
 
     #[test]

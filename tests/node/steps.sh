@@ -293,7 +293,7 @@ certificate_rotated() {
   [ "$(wc -l <<<"$before")" = 1 ]
   anew() {
     in_stint delete secret stint-webhook-certificate
-    # Published first, and served by each replica at its next look, at most a minute later.
+    # Published first, and served by each replica ten seconds after it noticed; a watch that is cut costs a minute.
     exchanged() { [ "$(served | wc -l)" = 1 ] && [ "$(served)" != "$before" ]; }
     eventually 90 exchanged
   }

@@ -109,7 +109,7 @@ impl Webhook {
     /// One that answers only who shows a certificate of these authorities.
     pub async fn start_for(limits: Limits, clients: Option<Arc<Authorities>>) -> Self {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let bundle = issue::first(&names, Timestamp::now()).unwrap();
+        let bundle = issue::first(&issue::Profile::of(&names), Timestamp::now()).unwrap();
         let resolver = Arc::new(Resolver::default());
         resolver.set(&bundle).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

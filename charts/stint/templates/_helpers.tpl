@@ -76,6 +76,16 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
+{{/* How cert-manager makes private keys. */}}
+{{- define "stint.privateKey" -}}
+{{- $algorithm := .Values.webhook.certificate.keyAlgorithm -}}
+algorithm: {{ splitList "-" $algorithm | first }}
+{{- if hasPrefix "ECDSA-P" $algorithm }}
+size: {{ trimPrefix "ECDSA-P" $algorithm }}
+{{- end }}
+rotationPolicy: Always
+{{- end }}
+
 {{/* The Secret with the webhook's certificate. cert-manager gets another one than the operator: what was the operator's is not taken over. */}}
 {{- define "stint.certificateSecret" -}}
 {{- $certificate := .Values.webhook.certificate -}}
