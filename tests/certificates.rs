@@ -40,7 +40,14 @@ const KINDS: [&str; 2] = [
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-/// What the chart installs: both configurations, without a caBundle.
+/// Every configuration that the chart installs, by kind and name.
+const CONFIGURATIONS: [(&str, &str); 3] = [
+    (KINDS[0], "stint"),
+    (KINDS[1], "stint"),
+    (KINDS[1], "stint-guard"),
+];
+
+/// What the chart installs: the configurations, without a caBundle.
 fn cluster() -> FakeApi {
     let api = FakeApi::new(Timestamp::now());
     api.namespace(NAMESPACE, json!({}));
@@ -50,6 +57,7 @@ fn cluster() -> FakeApi {
     api
 }
 
+/// With a guard, and with the timeout that the chart gives by default.
 fn args(mode: &str) -> RunArgs {
     let mode = format!("--certificate-mode={mode}");
     let flags = [
@@ -59,9 +67,16 @@ fn args(mode: &str) -> RunArgs {
         "--webhook-name=localhost",
         &mode,
     ];
-    match Cli::parse_from(flags).command {
+    let args = match Cli::parse_from(flags).command {
         Command::Run(args) => *args,
         _ => unreachable!("asked to run"),
+    };
+    RunArgs {
+        guard_configuration: Some("stint-guard".to_owned()),
+        guard_failure_policy: Some("Ignore".to_owned()),
+        guard_exempt_groups: vec!["system:masters".to_owned()],
+        webhook_timeout: Some(5),
+        ..args
     }
 }
 
@@ -86,10 +101,10 @@ impl Replica {
         }
     }
 
-    /// One review as the API server would send it: trusting what both configurations say, at this time.
+    /// One review as the API server would send it: trusting what each configuration says, at this time.
     async fn is_believed(&self, api: &FakeApi, now: Timestamp) -> bool {
-        for kind in KINDS {
-            let tls = trusting(&published(api, kind), now);
+        for (kind, name) in CONFIGURATIONS {
+            let tls = trusting(&published_in(api, kind, name), now);
             let Ok(mut client) = Client::connect(self.webhook.address, tls).await else {
                 return false;
             };
@@ -103,9 +118,13 @@ impl Replica {
     }
 }
 
-/// The one caBundle of all entries, PEM.
 fn published(api: &FakeApi, kind: &str) -> String {
-    let object = api.get(kind, "", "stint").unwrap();
+    published_in(api, kind, "stint")
+}
+
+/// The one caBundle of all entries, PEM.
+fn published_in(api: &FakeApi, kind: &str, name: &str) -> String {
+    let object = api.get(kind, "", name).unwrap();
     let webhooks = object["webhooks"].as_array().unwrap();
     let bundle = webhooks[0]["clientConfig"]["caBundle"]
         .as_str()
@@ -468,9 +487,9 @@ async fn cert_manager_publishes_and_the_operator_writes_nothing() {
     let (api, now) = (cluster(), Timestamp::now());
     let replica = Replica::new(&api, "one", "cert-manager").await;
     let (old, new) = (made(now), made(now));
-    let inject = |pem: &str| {
-        for kind in KINDS {
-            let mut object = api.get(kind, "", "stint").unwrap();
+    let inject = |configurations: &[(&str, &str)], pem: &str| {
+        for (kind, name) in configurations {
+            let mut object = api.get(kind, "", name).unwrap();
             for webhook in object["webhooks"].as_array_mut().unwrap() {
                 webhook["clientConfig"]["caBundle"] = STANDARD.encode(pem).into();
             }
@@ -483,14 +502,19 @@ async fn cert_manager_publishes_and_the_operator_writes_nothing() {
         faults[0].text.contains("does not trust the certificate"),
         "{faults:?}"
     );
-    inject(&old.ca_pem);
+    inject(&CONFIGURATIONS[..2], &old.ca_pem);
+    let faults = replica.keep(now).await;
+    let text = "ValidatingWebhookConfiguration 'stint-guard' does not trust the certificate";
+    assert!(faults[0].text.starts_with(text), "{faults:?}");
+    assert!(faults.len() == 1 && !faults[0].stops, "{faults:?}");
+    inject(&CONFIGURATIONS[2..], &old.ca_pem);
     assert_eq!(replica.keep(now).await, []);
     assert!(replica.is_believed(&api, now).await);
     // The injector is late: the certificate before stays until it has come.
     give(&api, &new, &new.ca_pem);
     assert_eq!(replica.keep(now).await.len(), 1);
     assert!(replica.is_believed(&api, now).await);
-    inject(&new.ca_pem);
+    inject(&CONFIGURATIONS, &new.ca_pem);
     assert_eq!(replica.keep(now).await, []);
     assert!(replica.is_believed(&api, now).await);
     assert_eq!(api.writes().len(), 0);
@@ -535,32 +559,13 @@ async fn what_somebody_edits_is_repaired_and_what_somebody_deletes_is_said() {
     assert!(text.contains("stint_webhook_faults{kind=\"Secret\"} 0"));
 }
 
-/// The arguments with a guard, and with the timeout that the chart gives by default.
-fn guarded_args(mode: &str) -> RunArgs {
-    RunArgs {
-        guard_configuration: Some("stint-guard".to_owned()),
-        guard_failure_policy: Some("Ignore".to_owned()),
-        guard_exempt_groups: vec!["system:masters".to_owned()],
-        webhook_timeout: Some(5),
-        ..args(mode)
-    }
-}
-
 #[tokio::test]
 async fn every_edit_that_takes_something_from_the_webhook_is_said_with_the_remedy() {
     let (api, now) = (cluster(), Timestamp::now());
-    let mut replica = Replica::new(&api, "one", "operator").await;
-    let resolver = replica.webhook.resolver.clone();
-    let client = api.client_as("one", &[]);
-    let metrics = Arc::clone(&replica.metrics);
-    replica.certificates = Certificates::new(client, &guarded_args("operator"), resolver, metrics);
+    let replica = Replica::new(&api, "one", "operator").await;
     assert_eq!(replica.keep(now).await, []);
     let mut said = 0;
-    for (kind, name) in [
-        (KINDS[0], "stint"),
-        (KINDS[1], "stint"),
-        (KINDS[1], "stint-guard"),
-    ] {
+    for (kind, name) in CONFIGURATIONS {
         let whole = api.get(kind, "", name).unwrap();
         for place in 0..whole["webhooks"].as_array().unwrap().len() {
             let entry = whole["webhooks"][place]["name"].as_str().unwrap();
@@ -592,12 +597,8 @@ async fn every_edit_that_takes_something_from_the_webhook_is_said_with_the_remed
 async fn a_guard_without_configuration_is_said_and_stops_nobody() {
     let (api, now) = (cluster(), Timestamp::now());
     let replica = Replica::new(&api, "one", "operator").await;
-    let resolver = replica.webhook.resolver.clone();
-    let client = api.client_as("one", &[]);
-    let metrics = Arc::clone(&replica.metrics);
-    let certificates = Certificates::new(client, &guarded_args("operator"), resolver, metrics);
     api.remove(KINDS[1], "", "stint-guard");
-    let faults = certificates.keep(now).await;
+    let faults = replica.keep(now).await;
     assert_eq!(faults.len(), 1, "{faults:?}");
     let text = "ValidatingWebhookConfiguration 'stint-guard' does not exist, so nobody looks at";
     assert!(faults[0].text.starts_with(text), "{faults:?}");

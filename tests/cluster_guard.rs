@@ -503,3 +503,29 @@ async fn what_the_guard_does_not_ask_about_is_for_the_operator_alone() {
     let ours = ListParams::default().labels("stint.dev/grant");
     assert_eq!(bound.list(&ours).await.unwrap().items.len(), 1);
 }
+
+#[tokio::test]
+async fn the_name_of_a_role_of_the_chart_exempts_no_binding() {
+    let (stint, _alone) = guarded(&[("cluster", "deny")]).await;
+    denies(stint, "").await;
+    let bindings: Api<ClusterRoleBinding> = Api::all(carol(stint));
+    let refused = async |name: &str| {
+        let binding = json!({"metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+            "subjects": [{"kind": "ServiceAccount", "name": "friend", "namespace": "default"}]});
+        let binding = serde_json::from_value(binding).unwrap();
+        let made = bindings.create(&PostParams::default(), &binding).await;
+        message(made.expect_err(name))
+    };
+    let names = ["stint-grantable-default", "stint-view", "stint-approver"];
+    for name in names {
+        let text = refused(name).await;
+        assert!(text.contains("WA-STANDING"), "{name}: {text}");
+    }
+    stint.kill().await;
+    for name in names {
+        let text = refused(name).await;
+        assert!(text.contains("failed calling webhook"), "{name}: {text}");
+    }
+    stint.start().await;
+}

@@ -178,12 +178,13 @@ impl Certificates {
         let live = configurations::read(&self.client, &self.configuration).await;
         let live = live.map_err(|error| self.unpublished(error))?;
         let guard = self.guard().await?;
+        let all: Vec<&Live> = live.iter().chain(&guard).collect();
+        let mut faults = Vec::new();
         match self.mode {
             CertificateMode::Operator => {
                 let bundle = self.made(now).await?;
                 self.seen().made = Some(bundle.clone());
-                self.publish(&live, |_| bundle.ca_bundle()).await?;
-                self.publish(&guard, |_| bundle.ca_bundle()).await?;
+                self.publish(&all, |_| bundle.ca_bundle()).await?;
                 if self.may_serve(&bundle.ca_pem, &bundle.ca_bundle(), now) {
                     self.resolver.set(&bundle)?;
                     self.serves(&bundle.ca_pem, bundle.leaf_not_after);
@@ -191,17 +192,24 @@ impl Certificates {
             }
             CertificateMode::Secret => {
                 let given = self.given(now).await?;
-                self.publish_given(&live, &given, now).await?;
-                self.publish(&guard, |_| given.ca_pem.clone()).await?;
+                self.publish_given(&all, &given, now).await?;
                 self.serve_given(given, &live, now);
             }
             CertificateMode::CertManager => {
                 let given = self.given(now).await?;
                 self.check_injected(&live, &given, now)?;
+                // Stint does everything else without the guard.
+                if let Err(error) = self.check_injected(&guard, &given, now) {
+                    faults.push(Fault {
+                        stops: false,
+                        ..self.fault(&error)
+                    });
+                }
                 self.serve_given(given, &live, now);
             }
         }
-        Ok(self.damages(&live, &guard))
+        faults.extend(self.damages(&live, &guard));
+        Ok(faults)
     }
 
     fn damages(&self, live: &[Live], guard: &[Live]) -> Vec<Fault> {
@@ -235,7 +243,7 @@ impl Certificates {
 
     async fn publish(
         &self,
-        live: &[Live],
+        live: &[&Live],
         wanted: impl Fn(&Live) -> String,
     ) -> Result<(), CertificateError> {
         for live in live {
@@ -248,11 +256,11 @@ impl Certificates {
     /// Adds the authority, and after a while takes away what else is trusted.
     async fn publish_given(
         &self,
-        live: &[Live],
+        live: &[&Live],
         given: &Given,
         now: Timestamp,
     ) -> Result<(), CertificateError> {
-        let compared = live.iter().flat_map(Live::bundles);
+        let compared = live.iter().flat_map(|live| live.bundles());
         let compared: Vec<Trust> = compared
             .map(|b| trust::compare(&b, &given.ca_pem))
             .collect();
@@ -287,10 +295,9 @@ impl Certificates {
             let believes =
                 |bundle: &String| given.is_trusted_under(bundle, &self.profile.names, now);
             if !live.bundles().iter().all(believes) {
-                let name = self.configuration.clone();
                 return Err(CertificateError::NotInjected(
                     live.kind,
-                    name,
+                    live.name.clone(),
                     self.secret.clone(),
                 ));
             }
@@ -356,9 +363,7 @@ impl Certificates {
         };
         Fault {
             about: match error {
-                CertificateError::NotInjected(kind, ..) => {
-                    about_configuration(kind, &self.configuration)
-                }
+                CertificateError::NotInjected(kind, name, _) => about_configuration(kind, name),
                 _ => secret,
             },
             reason: match error.api() {

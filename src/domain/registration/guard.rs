@@ -85,17 +85,19 @@ pub fn guard(of: &Registered<'_>) -> Vec<Entry> {
     if of.cluster == Cluster::Off {
         return entries;
     }
-    let whole = |name, failure, (condition, expression)| {
+    let whole = |name, failure, resources, (condition, expression)| {
         let mut entry = entry(name, failure);
-        entry.rules = vec![rbac(&["clusterroles", "clusterrolebindings"], "Cluster")];
+        entry.rules = vec![rbac(resources, "Cluster")];
         entry.conditions.push((condition, expression));
         entry
     };
     let name = of.installation;
     let people =
         format!("'{name}-view', '{name}-requester', '{name}-approver', '{name}-cluster-requester'");
+    // A binding that has the name of a role of the chart is anybody's.
     let chart = format!(
-        "!(request.name in ['{name}', 'stint-grantable', '{name}-grantable', '{name}-grantable-default', {people}])"
+        "!(request.name in (request.resource.resource == 'clusterrolebindings' ? ['{name}', '{name}-grantable'] : \
+        ['{name}', 'stint-grantable', '{name}-grantable', '{name}-grantable-default', {people}]))"
     );
     let failure = match of.cluster {
         Cluster::Denied => failure,
@@ -103,8 +105,19 @@ pub fn guard(of: &Registered<'_>) -> Vec<Entry> {
     };
     let not_of_this_chart = ("not-of-this-chart", chart);
     let for_people = ("for-people", format!("request.name in [{people}]"));
-    entries.push(whole("cluster.guard.stint.dev", failure, not_of_this_chart));
-    entries.push(whole("people.guard.stint.dev", open, for_people));
+    let both: &[&str] = &["clusterroles", "clusterrolebindings"];
+    entries.push(whole(
+        "cluster.guard.stint.dev",
+        failure,
+        both,
+        not_of_this_chart,
+    ));
+    entries.push(whole(
+        "people.guard.stint.dev",
+        open,
+        &["clusterroles"],
+        for_people,
+    ));
     entries
 }
 
