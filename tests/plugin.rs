@@ -430,6 +430,28 @@ fn hostile_input_is_an_error_with_a_place(#[case] text: String, #[case] says: &s
     assert!(said.contains(says) && !said.contains("panicked"), "{said}");
 }
 
+/// Clears the screen, sets a title, and turns what follows around.
+const STEERS: &str = "x\\u001b[2J\\u009b1m\\u202ey";
+
+#[rstest]
+#[case::a_name(format!(r#"{{"apiVersion": "stint.dev/v1alpha1", "kind": "WorkloadAccess", "metadata": {{"name": "{STEERS}"}}}}"#))]
+#[case::a_namespace(format!(r#"{{"apiVersion": "stint.dev/v1alpha1", "kind": "WorkloadAccess", "metadata": {{"name": "a", "namespace": "{STEERS}"}}}}"#))]
+#[case::a_kind(format!(r#"{{"apiVersion": "stint.dev/v1alpha1", "kind": "{STEERS}", "metadata": {{"name": "a"}}}}"#))]
+#[case::a_field(format!(r#"{{"apiVersion": "stint.dev/v1alpha1", "kind": "WorkloadAccess", "metadata": {{"name": "a"}}, "spec": {{"{STEERS}": 1}}}}"#))]
+#[case::a_role(format!(r#"{{"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {{"name": "a"}},
+    "roleRef": {{"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "{STEERS}"}},
+    "subjects": [{{"kind": "ServiceAccount", "name": "b", "namespace": "c"}}]}}"#))]
+#[case::a_verb(format!(r#"{{"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {{"name": "a"}},
+    "rules": [{{"apiGroups": ["{STEERS}"], "resources": ["*"], "verbs": ["{STEERS}"]}}]}}"#))]
+fn nothing_in_a_file_steers_a_terminal(#[case] text: String) {
+    for form in ["text", "json", "sarif"] {
+        let (_, said) = lint_text(&text, &["-o", form]);
+        let steers = |c: char| (c.is_control() && c != '\n') || matches!(c, '\u{202e}');
+        assert!(said.contains('x'), "{form}: nothing is said: {said}");
+        assert!(!said.contains(steers), "{form}: {}", said.escape_debug());
+    }
+}
+
 #[test]
 fn what_is_no_text_is_an_error_and_the_rest_is_still_judged() {
     let folder = Folder::new();

@@ -37,6 +37,72 @@ fn ask(folder: &Folder, args: &[&str]) -> (i32, String, String) {
     (status(&output), stdout(&output), stderr(&output))
 }
 
+/// An event of a watch, of which this server sends one to an answer.
+fn event(kind: &str, object: &Value) -> (u16, Value, &'static str) {
+    let mut object = object.clone();
+    object["apiVersion"] = "stint.dev/v1alpha1".into();
+    object["kind"] = "WorkloadAccess".into();
+    object["metadata"]["resourceVersion"] = "8".into();
+    (200, json!({"type": kind, "object": object}), "")
+}
+
+/// The same request as it gives rights.
+fn at_work(name: &str) -> Value {
+    let mut object = item(name, "r");
+    object["status"]["conditions"][0]["reason"] = "Active".into();
+    object["status"]["notAfter"] = "2036-12-01T12:00:00Z".into();
+    object
+}
+
+#[test]
+fn a_watch_goes_on_from_an_empty_list_to_what_is_deleted() {
+    let folder = Folder::new();
+    let name = "migrate-the-billing-tables-42";
+    let answers = vec![
+        (200, page(vec![], ""), ""),
+        event("ADDED", &at_work(name)),
+        event("MODIFIED", &item(name, "r")),
+        event("DELETED", &item(name, "r")),
+        failure(403, "no"),
+    ];
+    for (more, states) in [
+        (&[][..], vec!["Active", "Revoked", "Deleted"]),
+        // That it no longer is what was asked for is told, too, and once.
+        (&["--active"], vec!["Active", "Revoked"]),
+    ] {
+        let server = api_server(&folder, answers.clone());
+        let args = [&["list", "--watch"], more].concat();
+        let (status, out, err) = ask(&folder, &args);
+        server.join().unwrap();
+        assert_eq!(status, 2, "the server says no in the end: {err}");
+        let mut lines = out.lines();
+        assert!(lines.next().unwrap().starts_with("NAME"), "{out}");
+        let shown: Vec<Vec<&str>> = lines.map(|l| l.split_whitespace().collect()).collect();
+        let expected: Vec<[&str; 2]> = states.iter().map(|state| [name, *state]).collect();
+        let shown: Vec<&[&str]> = shown.iter().map(|row| &row[..2]).collect();
+        assert_eq!(shown, expected, "nothing is cut");
+    }
+}
+
+#[test]
+fn a_watch_that_is_too_old_is_begun_anew() {
+    let folder = Folder::new();
+    let gone = json!({"type": "ERROR", "object": {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410,
+                      "reason": "Expired", "message": "too old resource version"}});
+    let server = api_server(
+        &folder,
+        vec![
+            (200, page(vec![], ""), ""),
+            (200, gone, ""),
+            (200, page(vec![item("a", "r")], ""), ""),
+            failure(403, "no"),
+        ],
+    );
+    let (_, out, err) = ask(&folder, &["list", "--watch", "--no-headers"]);
+    server.join().unwrap();
+    assert!(out.starts_with("a "), "{out}{err}");
+}
+
 #[test]
 fn a_list_is_read_page_by_page_and_an_old_one_anew() {
     let folder = Folder::new();

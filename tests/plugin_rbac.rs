@@ -110,7 +110,11 @@ fn every_code_is_listed_and_explained() {
     for code in headings.chain(catalogue::codes().iter().map(|c| c.id)) {
         assert!(ids.contains(code), "{code} is not listed");
     }
-    let table = stdout(&codes(&[]));
+    let table = stdout(&codes(&["-o", "wide"]));
+    let narrow = stdout(&codes(&["--no-headers"]));
+    assert_eq!(narrow.lines().count(), listed.len());
+    let fits = |line: &str| line.chars().count() <= 100;
+    assert!(narrow.lines().all(fits), "{narrow}");
     for entry in &listed {
         let (code, title) = (
             entry["code"].as_str().unwrap(),

@@ -2,6 +2,7 @@
 
 use crate::pages::{self, Entry};
 use crate::report::severity_name;
+use crate::show::{self, Cell, Style, Table};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use std::io::{self, Write};
@@ -26,12 +27,18 @@ pub struct CodesArgs {
     /// Form of the output
     #[arg(short, long, value_enum, default_value = "text")]
     output: Form,
+
+    /// Without the line of heads
+    #[arg(long)]
+    no_headers: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Form {
     /// For people
     Text,
+    /// Whole titles
+    Wide,
     /// For programs; the fields are described in docs/lint.md
     Json,
 }
@@ -41,7 +48,7 @@ pub fn run(args: &CodesArgs, out: &mut impl Write) -> io::Result<bool> {
     let Some(wanted) = &args.code else {
         let all = pages::entries();
         match args.output {
-            Form::Text => table(&all, out)?,
+            Form::Text | Form::Wide => table(args, &all).write(out)?,
             Form::Json => {
                 let all: Vec<Value> = all.iter().map(as_json).collect();
                 writeln!(out, "{:#}", Value::from(all))?;
@@ -56,22 +63,25 @@ pub fn run(args: &CodesArgs, out: &mut impl Write) -> io::Result<bool> {
         return Ok(false);
     };
     match args.output {
-        Form::Text => explain(&entry, out)?,
+        Form::Text | Form::Wide => explain(&entry, out)?,
         Form::Json => writeln!(out, "{:#}", as_json(&entry))?,
     }
     Ok(true)
 }
 
-fn table(entries: &[Entry], out: &mut impl Write) -> io::Result<()> {
-    let row = |a: &str, b: &str, c: &str, d: &str| format!("{a:<20} {b:<9} {c:<9} {d:<9}");
-    let head = row("CODE", "NAMESPACE", "SYSTEM-NS", "CLUSTER");
-    writeln!(out, "{head} TITLE")?;
-    for entry in entries {
-        let [namespace, privileged, cluster] = severities(entry).map(|s| s.unwrap_or("-"));
-        let row = row(&entry.code, namespace, privileged, cluster);
-        writeln!(out, "{row} {}", entry.title)?;
-    }
-    Ok(())
+fn table(args: &CodesArgs, entries: &[Entry]) -> Table {
+    let row = |entry: &Entry| {
+        let [namespace, privileged, cluster] = severities(entry).map(Option::unwrap_or_default);
+        let cells = [&entry.code, namespace, privileged, cluster, &entry.title];
+        cells.map(Cell::of).to_vec()
+    };
+    let heads = ["CODE", "NAMESPACE", "SYSTEM-NS", "CLUSTER", "TITLE"];
+    let style = Style {
+        colour: show::colour(),
+        bare: args.no_headers,
+        wide: matches!(args.output, Form::Wide),
+    };
+    Table::new(&heads, entries.iter().map(row).collect(), style)
 }
 
 fn explain(entry: &Entry, out: &mut impl Write) -> io::Result<()> {

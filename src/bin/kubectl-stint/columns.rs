@@ -54,6 +54,15 @@ impl Columns {
         row
     }
 
+    /// One that was just deleted, as it was.
+    pub fn deleted(self, object: &DynamicObject, now: Timestamp) -> Vec<Cell> {
+        let mut row = self.row(object, now);
+        if let Some(state) = row.get_mut(usize::from(self.namespace) + 1) {
+            *state = Cell::toned("Deleted", Tone::Over);
+        }
+        row
+    }
+
     fn rest(self, view: &RequestView<'_>, now: Timestamp, row: &mut Vec<Cell>) {
         let state = story::state(view.status);
         let risk = view.status.and_then(|status| status.risk);

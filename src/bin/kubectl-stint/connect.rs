@@ -113,6 +113,7 @@ fn no_context(wanted: &str, known: &[&str]) -> Failure {
 }
 
 /// A cluster, with the rights of one user.
+#[derive(Clone)]
 pub struct Connection {
     /// Its client.
     pub client: Client,

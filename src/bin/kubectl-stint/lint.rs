@@ -294,11 +294,8 @@ fn wrong_kind(object: &Object) -> Option<Violation> {
 fn write(args: &LintArgs, report: &Report, out: &mut impl Write) -> io::Result<()> {
     match args.output {
         Form::Text => report.write_text(out, show::colour()),
-        Form::Json => {
-            serde_json::to_writer_pretty(&mut *out, report)?;
-            writeln!(out)
-        }
-        Form::Sarif => writeln!(out, "{:#}", sarif::log(report)),
+        Form::Json => writeln!(out, "{}", show::json(report)?),
+        Form::Sarif => writeln!(out, "{}", show::json(&sarif::log(report))?),
     }
 }
 

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use kube::core::DynamicObject;
 use kube::runtime::watcher::{self, Event, watcher};
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::io::{self, Write};
 use stint::api::conditions as names;
 use stint::domain::request::AccessRequest;
@@ -214,60 +215,97 @@ async fn watch(
     let mut missing = scopes.len();
     let mut shown = None;
     while let Some((number, event)) = events.next().await {
-        let event = event.map_err(|error| lost(connection, &scopes[number], error))?;
-        match event {
-            Event::InitApply(object) if missing > 0 => first.push(object),
-            Event::InitDone if missing > 0 => {
+        let changed = match event {
+            Err(error) if is_too_old(&error) => None,
+            Err(error) => return Err(lost(connection, &scopes[number], error)),
+            Ok(Event::InitApply(object)) if missing > 0 => {
+                first.push(object);
+                None
+            }
+            Ok(Event::InitDone) if missing > 0 => {
                 missing -= 1;
                 if missing == 0 {
-                    first.retain(|object| !args.active || is_active(object));
-                    shown = Some(begin(args, &first, connection.now(), out)?);
+                    shown = Some(Watched::begin(args, &first, connection.now(), out)?);
                 }
+                None
             }
-            Event::Apply(object) | Event::InitApply(object) => {
-                if let Some(table) = &shown
-                    && (!args.active || is_active(&object))
-                {
-                    write_one(args, table, &object, connection.now(), out)?;
-                }
-            }
-            Event::Delete(_) | Event::Init | Event::InitDone => {}
+            Ok(Event::Apply(object) | Event::InitApply(object)) => Some((object, false)),
+            Ok(Event::Delete(object)) => Some((object, true)),
+            Ok(Event::Init | Event::InitDone) => None,
+        };
+        if let (Some(shown), Some((object, deleted))) = (&mut shown, changed) {
+            shown.tell(args, &object, deleted, connection.now(), out)?;
         }
     }
     Ok(End::Clean)
 }
 
-fn begin(
-    args: &ListArgs,
-    first: &[DynamicObject],
-    now: Timestamp,
-    out: &mut impl Write,
-) -> io::Result<Table> {
-    let table = table(args, first, now);
-    match args.output {
-        None | Some(Form::Wide) => table.write(out)?,
-        Some(_) => first
-            .iter()
-            .try_for_each(|object| write_one(args, &table, object, now, out))?,
-    }
-    out.flush()?;
-    Ok(table)
+/// The API server no longer knows what came after the last event; the watch is begun anew, and so is what it shows.
+fn is_too_old(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchError(status) if status.code == 410)
 }
 
-fn write_one(
-    args: &ListArgs,
-    table: &Table,
-    object: &DynamicObject,
-    now: Timestamp,
-    out: &mut impl Write,
-) -> io::Result<()> {
-    match args.output {
-        None | Some(Form::Wide) => table.write_row(&columns(args).row(object, now), out)?,
-        Some(Form::Json) => writeln!(out, "{}", show::json(&requests::whole(object))?)?,
-        Some(Form::Yaml) => writeln!(out, "---\n{}", show::yaml(&requests::whole(object))?)?,
-        Some(Form::Name) => writeln!(out, "{}", name(object))?,
+/// What a watch has shown so far.
+struct Watched {
+    table: Table,
+    /// With `--active`, the UIDs of those that were: that they no longer are is shown, too.
+    active: HashSet<String>,
+}
+
+impl Watched {
+    fn begin(
+        args: &ListArgs,
+        first: &[DynamicObject],
+        now: Timestamp,
+        out: &mut impl Write,
+    ) -> io::Result<Self> {
+        let mut watched = Self {
+            table: table(args, &[], now),
+            active: HashSet::new(),
+        };
+        if matches!(args.output, None | Some(Form::Wide)) {
+            watched.table = table(args, first, now);
+            watched.table.write_heads(out)?;
+        }
+        for object in first {
+            watched.tell(args, object, false, now, out)?;
+        }
+        out.flush()?;
+        Ok(watched)
     }
-    out.flush()
+
+    fn tell(
+        &mut self,
+        args: &ListArgs,
+        object: &DynamicObject,
+        deleted: bool,
+        now: Timestamp,
+        out: &mut impl Write,
+    ) -> io::Result<()> {
+        let uid = object.metadata.uid.clone().unwrap_or_default();
+        let was_active = self.active.remove(&uid);
+        let active = is_active(object) && !deleted;
+        if active {
+            self.active.insert(uid);
+        }
+        if args.active && !active && !was_active {
+            return Ok(());
+        }
+        match args.output {
+            None | Some(Form::Wide) => {
+                let columns = columns(args);
+                let row = match deleted {
+                    true => columns.deleted(object, now),
+                    false => columns.row(object, now),
+                };
+                self.table.add_row(&row, out)?;
+            }
+            Some(Form::Json) => writeln!(out, "{}", show::json(&requests::whole(object))?)?,
+            Some(Form::Yaml) => writeln!(out, "---\n{}", show::yaml(&requests::whole(object))?)?,
+            Some(Form::Name) => writeln!(out, "{}", name(object))?,
+        }
+        out.flush()
+    }
 }
 
 fn lost(connection: &Connection, scope: &Scope, error: watcher::Error) -> Failure {

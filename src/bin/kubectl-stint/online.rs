@@ -1,6 +1,6 @@
 //! The cluster's own answer: a server-side dry run goes through schema, webhooks and admission policies and stores nothing.
 
-use crate::connect::{Connection, Target};
+use crate::connect::{Connection, Target, Wish};
 use crate::outcome::Failure;
 use crate::rbac::Known;
 use crate::read::Object;
@@ -9,41 +9,34 @@ use crate::schema;
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role};
+use kube::Api;
 use kube::client::Body;
-use kube::{Api, Client};
+use kube::core::Status;
 use serde_json::{Value, json};
 use stint::domain::facts;
 use stint::domain::rules::Rule;
 
 /// A cluster that is asked.
 pub struct Cluster {
-    client: Client,
-    namespace: String,
+    connection: Connection,
 }
 
 impl Cluster {
     /// The cluster of a target.
     pub async fn of(target: &Target) -> Result<Self, String> {
-        let connection = Connection::open(target)
-            .await
-            .map_err(|failure| match failure {
-                Failure::Refused(why) | Failure::Error(why) => why,
-                Failure::Output(error) => error.to_string(),
-            })?;
-        Ok(Self::over(&connection))
+        let connection = Connection::open(target).await.map_err(Failure::text)?;
+        Ok(Self { connection })
     }
 
     /// The same over a connection that is there.
     pub fn over(connection: &Connection) -> Self {
-        Self {
-            client: connection.client.clone(),
-            namespace: connection.namespace().to_owned(),
-        }
+        let connection = connection.clone();
+        Self { connection }
     }
 
     /// The namespace of the context.
     pub fn namespace(&self) -> &str {
-        &self.namespace
+        self.connection.namespace()
     }
 
     /// What the API server answers to the creation of a Stint object.
@@ -67,13 +60,21 @@ impl Cluster {
         object: &Object,
         namespace: Option<&str>,
     ) -> Result<Vec<Finding>, String> {
+        let plural = match object.kind.as_str() {
+            "AccessApproval" => "accessapprovals",
+            "ClusterWorkloadAccess" => "clusterworkloadaccesses",
+            "AccessPolicy" => "accesspolicies",
+            _ => "workloadaccesses",
+        };
         let path = match namespace {
-            Some(namespace) if object.kind == "AccessApproval" => {
-                format!("namespaces/{}/accessapprovals", plain(namespace)?)
-            }
-            Some(namespace) => format!("namespaces/{}/workloadaccesses", plain(namespace)?),
-            None if object.kind == "ClusterWorkloadAccess" => "clusterworkloadaccesses".to_owned(),
-            None => "accesspolicies".to_owned(),
+            Some(namespace) => format!("namespaces/{}/{plural}", plain(namespace)?),
+            None => plural.to_owned(),
+        };
+        let wish = Wish {
+            verb: "create",
+            resource: &format!("{plural}.stint.dev"),
+            namespace,
+            name: None,
         };
         let uri = format!(
             "/apis/stint.dev/v1alpha1/{path}?dryRun=All&fieldValidation=Strict&fieldManager=kubectl-stint"
@@ -84,11 +85,16 @@ impl Cluster {
                 as_new(object, namespace).to_string().into_bytes(),
             ))
             .map_err(|e| e.to_string())?;
-        let response = self.client.send(request).await.map_err(|e| e.to_string())?;
-        let (parts, body) = response.into_parts();
-        let body = body.collect().await.map_err(|e| e.to_string())?.to_bytes();
+        let asked = async {
+            let (parts, body) = self.connection.client.send(request).await?.into_parts();
+            let body = body.collect().await?;
+            Ok((parts, body.to_bytes()))
+        };
+        let asked = self.connection.ask(wish, asked).await;
+        let (parts, body) = asked.map_err(Failure::text)?;
         let status: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let mut findings = answer(object, parts.status, &status)?;
+        let answered = answer(object, parts.status, &status);
+        let mut findings = answered.map_err(|error| self.connection.failed(wish, &error).text())?;
         let warnings = warnings(&parts.headers);
         findings.extend(
             warnings
@@ -100,16 +106,27 @@ impl Cluster {
 
     /// A role as it is in the cluster.
     pub async fn role(&self, kind: &str, namespace: &str, name: &str) -> Result<Known, String> {
-        let client = self.client.clone();
+        let connection = &self.connection;
+        let client = connection.client.clone();
+        let wish = |resource, namespace| Wish {
+            verb: "get",
+            resource,
+            namespace,
+            name: Some(name),
+        };
         let found = match kind {
             "Role" => {
-                let api: Api<Role> = Api::namespaced(client, plain(namespace)?);
-                let role = api.get_opt(name).await.map_err(|e| e.to_string())?;
+                let wish = wish("roles", Some(plain(namespace)?));
+                let api: Api<Role> = Api::namespaced(client, namespace);
+                let role = connection.ask(wish, api.get_opt(name)).await;
+                let role = role.map_err(Failure::text)?;
                 role.map(|role| (role.rules, false))
             }
             _ => {
                 let api: Api<ClusterRole> = Api::all(client);
-                let role = api.get_opt(name).await.map_err(|e| e.to_string())?;
+                let wish = wish("clusterroles", None);
+                let role = connection.ask(wish, api.get_opt(name)).await;
+                let role = role.map_err(Failure::text)?;
                 role.map(|role| (role.rules, role.aggregation_rule.is_some()))
             }
         };
@@ -159,7 +176,7 @@ fn as_new(object: &Object, namespace: Option<&str>) -> Value {
 }
 
 /// An answer that is no answer to the question, such as a server that is not ready, is an error.
-fn answer(object: &Object, code: StatusCode, status: &Value) -> Result<Vec<Finding>, String> {
+fn answer(object: &Object, code: StatusCode, status: &Value) -> kube::Result<Vec<Finding>> {
     let message = status["message"].as_str().unwrap_or_default();
     let denied = message.contains("denied the request") || message.contains("denied request");
     match code {
@@ -177,7 +194,11 @@ fn answer(object: &Object, code: StatusCode, status: &Value) -> Result<Vec<Findi
         StatusCode::UNPROCESSABLE_ENTITY => Ok(refusals(object, status, message)),
         StatusCode::FORBIDDEN if denied => Ok(refusals(object, status, message)),
         StatusCode::BAD_REQUEST => Ok(refusals(object, status, message)),
-        code => Err(format!("the API server answers {code}: {message}")),
+        code => Err(kube::Error::Api(Box::new(Status {
+            code: code.as_u16(),
+            message: message.to_owned(),
+            ..Status::default()
+        }))),
     }
 }
 

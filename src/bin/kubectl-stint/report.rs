@@ -1,6 +1,7 @@
 //! What lint has to say, and how it says it to a person and to a program. `sarif` says it to a code scanner.
 
 use crate::read::Object;
+use crate::show::{self, Tone};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -192,15 +193,10 @@ impl Judged {
 
     fn title(&self) -> String {
         match &self.namespace {
-            Some(namespace) => format!("{} {namespace}/{}", self.kind, clean(&self.name)),
-            None => format!("{} {}", self.kind, clean(&self.name)),
+            Some(namespace) => format!("{} {namespace}/{}", self.kind, self.name),
+            None => format!("{} {}", self.kind, self.name),
         }
     }
-}
-
-/// Names come from files: nothing in them may steer a terminal.
-fn clean(name: &str) -> String {
-    name.chars().flat_map(char::escape_default).collect()
 }
 
 /// All of one run.
@@ -269,9 +265,8 @@ impl Report {
     pub fn write_text(&self, out: &mut impl Write, colour: bool) -> io::Result<()> {
         for object in &self.objects {
             for finding in &object.findings {
-                let code = finding.code.as_deref().unwrap_or("-");
-                let paint = if colour { paint(finding.level) } else { "" };
-                let plain = if colour { "\u{1b}[0m" } else { "" };
+                let code = show::line(finding.code.as_deref().unwrap_or("-"));
+                let code = show::toned(&code, tone(finding.level), colour);
                 let word = match finding.level {
                     Level::Error => "",
                     Level::Warning => "warning: ",
@@ -279,11 +274,11 @@ impl Report {
                 };
                 writeln!(
                     out,
-                    "{}:{}  {}  {paint}{code}{plain}  {word}{}",
-                    object.file,
+                    "{}:{}  {}  {code}  {word}{}",
+                    show::line(&object.file),
                     finding.line,
-                    object.title(),
-                    finding.text()
+                    show::line(&object.title()),
+                    show::line(finding.text())
                 )?;
             }
         }
@@ -293,17 +288,14 @@ impl Report {
     fn write_summary(&self, out: &mut impl Write) -> io::Result<()> {
         let s = &self.summary;
         let mut line = format!(
-            "{} judged: {} pass, {} refused, {} undecided",
-            count(s.judged, "object"),
+            "{} judged: {} pass, {} refused, {} undecided; {}, {}",
+            show::count(s.judged, "object"),
             s.passes,
             s.refused,
-            s.undecided
+            s.undecided,
+            show::count(s.errors, "error"),
+            show::count(s.warnings, "warning")
         );
-        line.push_str(&format!(
-            "; {}, {}",
-            count(s.errors, "error"),
-            count(s.warnings, "warning")
-        ));
         if s.skipped > 0 {
             line.push_str(&format!("; {} of other kinds skipped", s.skipped));
         }
@@ -320,17 +312,10 @@ impl Report {
     }
 }
 
-fn count(number: usize, what: &str) -> String {
-    match number {
-        1 => format!("1 {what}"),
-        _ => format!("{number} {what}s"),
-    }
-}
-
-fn paint(level: Level) -> &'static str {
+fn tone(level: Level) -> Tone {
     match level {
-        Level::Error => "\u{1b}[31m",
-        Level::Warning => "\u{1b}[33m",
-        Level::Note => "\u{1b}[36m",
+        Level::Error => Tone::Bad,
+        Level::Warning => Tone::Waits,
+        Level::Note => Tone::Known,
     }
 }

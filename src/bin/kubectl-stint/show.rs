@@ -78,6 +78,8 @@ pub enum Tone {
     Bad,
     /// Of the past.
     Over,
+    /// Good to know.
+    Known,
 }
 
 impl Tone {
@@ -88,6 +90,7 @@ impl Tone {
             Self::Waits => "\u{1b}[33m",
             Self::Bad => "\u{1b}[31m",
             Self::Over => "\u{1b}[2m",
+            Self::Known => "\u{1b}[36m",
         }
     }
 }
@@ -172,17 +175,37 @@ impl Table {
 
     /// Prints all of it.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        if !self.style.bare {
-            let heads: Vec<Cell> = self.heads.iter().map(|head| Cell::of(head)).collect();
-            self.write_row(&heads, out)?;
-        }
+        self.write_heads(out)?;
         self.rows
             .iter()
             .try_for_each(|row| self.write_row(row, out))
     }
 
-    /// Prints one more row, as wide as those before.
-    pub fn write_row(&self, row: &[Cell], out: &mut impl Write) -> io::Result<()> {
+    /// Prints the line of heads, unless there is to be none.
+    pub fn write_heads(&self, out: &mut impl Write) -> io::Result<()> {
+        if self.style.bare {
+            return Ok(());
+        }
+        let heads: Vec<Cell> = self.heads.iter().map(|head| Cell::of(head)).collect();
+        self.write_row(&heads, out)
+    }
+
+    /// Prints one more row. One that needs more room than those before makes its columns wider.
+    pub fn add_row(&mut self, row: &[Cell], out: &mut impl Write) -> io::Result<()> {
+        self.widen(row);
+        self.write_row(row, out)
+    }
+
+    fn widen(&mut self, row: &[Cell]) {
+        for (width, cell) in self.widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.text.chars().count());
+        }
+        if !self.style.wide {
+            fit(&mut self.widths);
+        }
+    }
+
+    fn write_row(&self, row: &[Cell], out: &mut impl Write) -> io::Result<()> {
         let mut text = String::new();
         for (i, (cell, width)) in row.iter().zip(&self.widths).enumerate() {
             let shown = cut(&cell.text, *width);
