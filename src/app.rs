@@ -8,7 +8,7 @@ mod keeper;
 pub use core::{Core, Granting, core};
 
 use crate::api::custom_resource_definitions;
-use crate::app::keeper::Keeper;
+use crate::app::keeper::{Gates, Keeper};
 use crate::clock::{Clock, SystemClock};
 use crate::cluster::certificate::Certificates;
 use crate::cluster::events::Events;
@@ -262,10 +262,11 @@ pub fn start(operator: Operator, shutdown: &Shutdown) -> Result<Tasks, Error> {
         clock: Arc::clone(&clock),
         keys: Arc::clone(&core.keys),
     };
-    let gates = (
-        readiness.gate("certificate"),
-        readiness.gate("receipt-keys"),
-    );
+    let gates = Gates {
+        certificate: readiness.gate("certificate"),
+        receipt_keys: readiness.gate("receipt-keys"),
+        clock: readiness.gate("clock"),
+    };
     let stop = &shutdown.stop;
     until_stopped(&mut tasks, stop, "secrets", keeper.run(gates));
     if let Some(clients) = clients {

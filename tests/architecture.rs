@@ -8,7 +8,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("api", &["api"]),
     ("domain", &["api", "domain"]),
     ("clock", &["clock", "domain"]),
-    ("config", &["config", "domain"]),
+    ("config", &["config", "domain", "tls"]),
     ("ops", &["api", "domain", "ops"]),
     ("tls", &["api", "domain", "tls"]),
     (

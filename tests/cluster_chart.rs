@@ -4,7 +4,7 @@
 #[path = "support/chart.rs"]
 mod chart;
 
-use chart::{features_and_presets, helm, objects, of_kind, only, pod, rendered, root};
+use chart::{features_and_presets, helm, helm_for, objects, of_kind, only, pod, rendered, root};
 use rstest::rstest;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -78,9 +78,45 @@ fn the_default_render_is_what_was_reviewed() {
 #[case::no_secret_is_named("webhook: {certificate: {mode: secret}}", "is required in mode")]
 #[case::a_url_for_a_pod("webhook: {url: 'https://127.0.0.1:9443'}", "leave it empty")]
 #[case::no_dns("hostNetwork: true", "set dnsPolicy")]
+#[case::a_drain_without_end_by_rounding(
+    "podDisruptionBudget: {enabled: true, minAvailable: '51%', maxUnavailable: ''}",
+    "for good"
+)]
+#[case::two_leaders(
+    "leaderElection: {leaseDuration: 1m, renewDeadline: 60s}",
+    "leaseDuration must be longer than renewDeadline"
+)]
+#[case::no_second_try(
+    "leaderElection: {renewDeadline: 2400ms, retryPeriod: 2s}",
+    "longer than 1.2 times retryPeriod"
+)]
+#[case::no_try("leaderElection: {retryPeriod: 0s}", "none may be 0")]
+#[case::the_keys_of_receipts(
+    "webhook: {certificate: {secretName: stint-receipt-keys}}",
+    "name another one"
+)]
+#[case::an_issuer_for_nobody(
+    "webhook: {certificate: {issuerRef: {name: mine}}}",
+    "mode=cert-manager"
+)]
+#[case::a_guard_that_is_off("guard: {enabled: false, cluster: deny}", "nothing is denied")]
+#[case::no_address("service: {ipFamilies: [IPv6]}", "listenAddress=\"[::]\"")]
 fn what_cannot_work_is_refused_with_the_remedy(#[case] values: &str, #[case] says: &str) {
     let error = rendered(values).unwrap_err();
     assert!(error.contains(says), "{error}");
+}
+
+#[rstest]
+#[case::too_old("1.32.9", false)]
+#[case::the_oldest("1.33.0", true)]
+#[case::of_a_provider("1.33.1-eks-4096722", true)]
+#[case::before_the_oldest_is_out("1.33.0-rc.1", true)]
+#[case::the_newest("1.37.2", true)]
+fn the_chart_says_for_which_kubernetes_it_is(#[case] version: &str, #[case] taken: bool) {
+    let args = ["template", "stint", "charts/stint"];
+    let error = helm_for(version, &args, "{}").err();
+    let refused = error.is_some_and(|why| why.contains("incompatible with Kubernetes"));
+    assert_eq!(refused, !taken, "{version}");
 }
 
 #[rstest]

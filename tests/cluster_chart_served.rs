@@ -191,6 +191,10 @@ async fn notes_say_what_is_next_and_what_is_dangerous() {
         ),
         ("clusterGrants.enabled=true", "clusterGrants.enabled=true: "),
         (
+            "guard.cluster=deny,guard.failurePolicy=Ignore",
+            "guard.failurePolicy=Ignore: ",
+        ),
+        (
             "hostNetwork=true,dnsPolicy=ClusterFirstWithHostNet",
             "hostNetwork=true: ",
         ),

@@ -169,6 +169,16 @@ async fn the_end_of_a_grant_is_moved_within_the_limits() {
     let ended = stint(&team, User::Alice, &not_after).await;
     assert_eq!(ended.status, 2, "{} {}", ended.out, ended.err);
     assert!(ended.err.contains("use --for or --by"), "{}", ended.err);
+    let told = eventually("the story tells it", async || {
+        let ended = stint(&team, User::Alice, &["explain", "moved", "-o", "json"]).await;
+        let story: Value = serde_json::from_str(&ended.out).unwrap();
+        let chapters = story["told"].as_array().unwrap().iter();
+        let mut extended = chapters.filter(|chapter| chapter["about"] == "Extended");
+        Some(extended.next()?["lines"].clone())
+    })
+    .await;
+    let line = told[0].as_str().unwrap();
+    assert!(line.starts_with("alice moved the end from 20"), "{told}");
     stint(&team, User::Alice, &["revoke", "moved"]).await;
 }
 
@@ -243,13 +253,26 @@ async fn a_dry_run_tells_what_each_policy_says_and_stores_nothing() {
         "{}",
         ended.out
     );
-    let ended = request(&team, "dry", &["--for", "30m", "--dry-run", "server"]).await;
-    assert_eq!(
-        (ended.status, ended.out.as_str()),
-        (0, "would be admitted\n"),
-        "{}",
-        ended.err
+    let strict = format!("{ns}-strict");
+    let name = strict.clone();
+    let policy = json!({"metadata": {"name": strict}, "spec": {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": ns}},
+        "serviceAccounts": {"names": ["migrator"]},
+        "allow": {"rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]},
+        "limits": {"maxDuration": "10m"}}});
+    let admin = team.stint.cluster().admin();
+    create(&admin, "stint.dev/v1alpha1", "AccessPolicy", "", policy).await;
+    let said = format!(
+        "would be admitted\npolicy '{ns}':\n  warning: policy '{ns}' admits this\npolicy '{name}':\n  warning: policy '{name}' does not admit this"
     );
+    let admitted = eventually("both policies answer", async || {
+        let ended = request(&team, "dry", &["--for", "30m", "--dry-run", "server"]).await;
+        ended.out.starts_with(&said).then_some(ended)
+    })
+    .await;
+    assert_eq!(admitted.status, 0, "{}", admitted.err);
+    let why = admitted.out.trim_end();
+    assert!(why.ends_with("[WA-REQUESTER], WA-TOO-LONG"), "{why}");
     assert!(
         team.requests(User::Alice)
             .get_opt("dry")

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 use stint::domain::lease::Terms;
-use support::fake_api::{Call, Harm, Matcher};
+use support::fake_api::{Call, Harm, Matcher, on};
 use support::world::{LEASE, NAMESPACE, Operator, World, guarded};
 
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
@@ -187,6 +187,31 @@ async fn a_dead_leader_delays_no_deadline() {
     assert_eq!(world.reason("a"), "Active", "nobody may tell yet");
     world.pass(TAKE_OVER).await;
     assert_eq!((two.leads(), world.reason("a")), (true, "Expired".into()));
+}
+
+/// As by an etcd that has no room left.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_cannot_be_renewed_is_told() {
+    let (world, one, two) = pair().await;
+    assert_eq!(one.warnings(), "");
+    world.api.harm(on("PUT", "leases"), Harm::Refuse(500), None);
+    world.pass(TAKE_OVER).await;
+    for replica in [&one, &two] {
+        let told = replica.warnings();
+        assert!(replica.ready() && !replica.leads(), "{told}");
+        assert!(
+            told.starts_with("warning: lease: Lease 'stint': "),
+            "{told}"
+        );
+        assert!(told.contains("500"), "{told}");
+    }
+    world.api.heal();
+    world.pass(TAKE_OVER).await;
+    assert_eq!(
+        (one.warnings(), two.warnings()),
+        <(String, String)>::default()
+    );
+    assert!(one.leads() != two.leads());
 }
 
 #[tokio::test(start_paused = true)]

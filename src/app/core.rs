@@ -107,7 +107,9 @@ pub fn core(
     ));
     let (elector, leadership) = match granting.election {
         Some(election) => {
-            let (elector, held) = Elector::new(client.clone(), election.clone(), Arc::clone(clock));
+            let (client, clock) = (client.clone(), Arc::clone(clock));
+            let gate = readiness.gate("lease");
+            let (elector, held) = Elector::new(client, election.clone(), clock, gate);
             (Some(elector), held)
         }
         None => (None, Leadership::for_ever(Arc::clone(clock))),

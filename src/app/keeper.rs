@@ -7,7 +7,7 @@ use crate::cluster::key_ring::KeyRing;
 use crate::cluster::{keys, own_watches};
 use crate::config::RunArgs;
 use crate::ops::readiness::Gate;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,8 @@ use tokio::sync::Notify;
 
 /// Pause between two looks at the certificate and the receipt keys.
 const KEEP_UP: Duration = Duration::from_secs(60);
+/// A local clock that differs by more than this is told.
+const SKEW: SignedDuration = SignedDuration::from_secs(2);
 /// Pause between two tries while something is missing at the start.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 
@@ -28,16 +30,30 @@ pub(super) struct Keeper {
     pub(super) keys: Arc<KeyRing>,
 }
 
+/// What the keeper opens, and where it says what is wrong.
+pub(super) struct Gates {
+    pub(super) certificate: Gate,
+    pub(super) receipt_keys: Gate,
+    /// Open from the start: everything is done by the API server's clock.
+    pub(super) clock: Gate,
+}
+
 impl Keeper {
     /// Opens the gates at the first success of each; then looks once a minute, since the clock that counts is the wall clock, whenever
     /// somebody changed something, and when a certificate may be served whose authority had to be published first.
-    pub(super) async fn run(self, (certificate, receipt_keys): (Gate, Gate)) {
+    pub(super) async fn run(self, gates: Gates) {
         let changed = Notify::new();
         let watch = own_watches::watch(&self.client, &self.args, &changed);
-        tokio::join!(watch, self.keep(certificate, receipt_keys, &changed));
+        gates.clock.open();
+        tokio::join!(watch, self.keep(gates, &changed));
     }
 
-    async fn keep(&self, certificate: Gate, receipt_keys: Gate, changed: &Notify) {
+    async fn keep(&self, gates: Gates, changed: &Notify) {
+        let Gates {
+            certificate,
+            receipt_keys,
+            clock,
+        } = gates;
         let (mut trusted, mut keyed) = (false, false);
         let mut told = Vec::new();
         loop {
@@ -54,6 +70,7 @@ impl Keeper {
             self.tell(&faults, &told).await;
             told = faults;
             keyed |= self.load_keys(now, &receipt_keys).await;
+            clock.remark(&skew(self.clock.local(), self.clock.now()));
             let ready = trusted && keyed;
             let waits = self.certificates.waits(now).unwrap_or(KEEP_UP);
             let pause = if ready {
@@ -99,5 +116,36 @@ impl Keeper {
                 false
             }
         }
+    }
+}
+
+/// What is to be said of a local clock that is far from that of the API server.
+fn skew(local: Timestamp, server: Timestamp) -> String {
+    let ahead = local.duration_since(server);
+    if ahead.abs() <= SKEW {
+        return String::new();
+    }
+    let side = if ahead.is_positive() {
+        "ahead of"
+    } else {
+        "behind"
+    };
+    format!(
+        "the clock of this node is {} s {side} that of the API server, which counts; repair the time synchronisation of whichever is wrong",
+        ahead.abs().as_secs()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_far_off_is_told() {
+        let server: Timestamp = "2026-12-01T12:00:00Z".parse().unwrap();
+        let told = |off: i64| skew(server + SignedDuration::from_secs(off), server);
+        assert_eq!((told(2), told(-2)), (String::new(), String::new()));
+        assert!(told(59).starts_with("the clock of this node is 59 s ahead of"));
+        assert!(told(-3600).starts_with("the clock of this node is 3600 s behind"));
     }
 }

@@ -5,6 +5,7 @@ use crate::cluster::events::Events;
 use crate::cluster::fence::{Hold, Leadership};
 use crate::cluster::{ApiError, call};
 use crate::domain::lease::{Candidate, Record, Terms};
+use crate::ops::readiness::Gate;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -48,11 +49,19 @@ pub struct Elector {
     clock: Arc<dyn Clock>,
     hold: watch::Sender<Hold>,
     events: Events,
+    /// Says what keeps the Lease from being kept. A replica is ready whoever leads.
+    gate: Gate,
 }
 
 impl Elector {
-    /// One that holds nothing yet, and what it will hold.
-    pub fn new(client: Client, election: Election, clock: Arc<dyn Clock>) -> (Self, Leadership) {
+    /// One that holds nothing yet, and what it will hold. The gate is opened here.
+    pub fn new(
+        client: Client,
+        election: Election,
+        clock: Arc<dyn Clock>,
+        gate: Gate,
+    ) -> (Self, Leadership) {
+        gate.open();
         let (hold, held) = watch::channel(Hold::default());
         let leadership = Leadership::new(Arc::clone(&clock), held);
         let elector = Self {
@@ -62,6 +71,7 @@ impl Elector {
             election,
             clock,
             hold,
+            gate,
         };
         (elector, leadership)
     }
@@ -70,9 +80,15 @@ impl Elector {
     pub async fn run(mut self, resign: CancellationToken) {
         let pause = self.candidate.terms().retry_period;
         while !resign.is_cancelled() {
-            if let Some(Err(error)) = resign.run_until_cancelled(self.turn()).await {
-                // What is held runs out by itself.
-                tracing::warn!(lease = self.election.name, %error, "no look at the lease");
+            match resign.run_until_cancelled(self.turn()).await {
+                Some(Err(error)) => {
+                    // What is held runs out by itself.
+                    tracing::warn!(lease = self.election.name, %error, "no look at the lease");
+                    let name = &self.election.name;
+                    self.gate.remark(&format!("Lease '{name}': {error}; nothing new is decided here until it can be read and renewed, and what is due still ends"));
+                }
+                Some(Ok(())) => self.gate.remark(""),
+                None => {}
             }
             let _ = tokio::time::timeout(pause, resign.cancelled()).await;
         }

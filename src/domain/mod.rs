@@ -1,6 +1,7 @@
 //! Decisions. Pure: no Kubernetes client, no runtime, no clock, no environment, no logging.
 
 pub mod admit;
+pub mod answers;
 pub mod approval;
 mod assess;
 pub mod audit;

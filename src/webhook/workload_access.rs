@@ -6,6 +6,8 @@ use crate::cluster::ApiError;
 use crate::cluster::facts::{Asked, add_others};
 use crate::cluster::key_ring::Unvouched;
 use crate::domain::admit::cluster_grants_are_off;
+use crate::domain::answers::of_each_policy;
+use crate::domain::facts::Facts;
 use crate::domain::grant::Grant;
 use crate::domain::judge::{NotYet, Verdict, judge};
 use crate::domain::plan::Observed;
@@ -113,12 +115,20 @@ impl Admission {
             at: claims.at,
             extended: None,
         };
-        match self
-            .judged(&object, &grant, asked, &Observed::default())
-            .await
-        {
-            Ok(verdict) => self.answer(verdict),
-            Err(error) => no_facts(&error),
+        let observed = Observed::default();
+        let facts = match self.facts_of(&object, &grant, asked, &observed).await {
+            Ok(facts) => facts,
+            Err(error) => return no_facts(&error),
+        };
+        let now = self.clock.now();
+        let answer = self.answer(judge(&grant, &facts, now));
+        match answer {
+            Answer::Allow if review.dry_run => Answer::Warn(of_each_policy(&grant, facts, now)),
+            Answer::Warn(mut words) if review.dry_run => {
+                words.extend(of_each_policy(&grant, facts, now));
+                Answer::Warn(words)
+            }
+            answer => answer,
         }
     }
 
@@ -130,13 +140,24 @@ impl Admission {
         asked: Asked,
         observed: &Observed,
     ) -> Result<Verdict, ApiError> {
+        let facts = self.facts_of(object, grant, asked, observed).await?;
+        Ok(judge(grant, &facts, self.clock.now()))
+    }
+
+    async fn facts_of(
+        &self,
+        object: &impl AccessRequest,
+        grant: &Grant,
+        asked: Asked,
+        observed: &Observed,
+    ) -> Result<Facts, ApiError> {
         let mut facts = self.facts.gather(object, grant, asked, observed).await?;
         if facts.policies.is_empty() {
             self.facts.add_live_policies(&mut facts).await?;
         }
         let now = self.clock.now();
         add_others(&mut facts, &self.facts.others(grant, now));
-        Ok(judge(grant, &facts, now))
+        Ok(facts)
     }
 
     pub(super) fn answer(&self, verdict: Verdict) -> Answer {

@@ -32,9 +32,14 @@ static HELM: LazyLock<PathBuf> = LazyLock::new(|| program("helm"));
 
 /// Runs helm with values on standard input.
 pub fn helm(args: &[&str], values: &str) -> Result<String, String> {
+    helm_for(KUBERNETES, args, values)
+}
+
+/// The same for a cluster of this version.
+pub fn helm_for(kubernetes: &str, args: &[&str], values: &str) -> Result<String, String> {
     let mut child = Command::new(&*HELM)
         .args(args)
-        .args(["--kube-version", KUBERNETES, "--values", "-"])
+        .args(["--kube-version", kubernetes, "--values", "-"])
         .current_dir(root())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

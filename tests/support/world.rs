@@ -83,6 +83,11 @@ impl Operator {
         self.readiness.pending().is_empty()
     }
 
+    /// What it says although it is ready.
+    pub fn warnings(&self) -> String {
+        self.readiness.report().warnings.join("\n")
+    }
+
     /// Whether it calls itself the leader.
     pub fn leads(&self) -> bool {
         let text = self.metrics.encode().unwrap();

@@ -76,6 +76,16 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
+{{/* A duration such as `1m30s` in milliseconds. */}}
+{{- define "stint.milliseconds" -}}
+{{- $sum := 0 -}}
+{{- range regexFindAll "[0-9]+[a-z]+" . -1 -}}
+{{- $unit := get (dict "h" 3600000 "m" 60000 "s" 1000 "ms" 1) (regexFind "[a-z]+" .) -}}
+{{- $sum = add $sum (mul (regexFind "[0-9]+" . | int64) $unit) -}}
+{{- end -}}
+{{ $sum }}
+{{- end }}
+
 {{/* How cert-manager makes private keys. */}}
 {{- define "stint.privateKey" -}}
 {{- $algorithm := .Values.webhook.certificate.keyAlgorithm -}}

@@ -218,6 +218,12 @@ fn refusals(object: &Object, status: &Value, message: &str) -> Vec<Finding> {
         })
     });
     let mut findings: Vec<Finding> = causes.collect();
+    // What is beyond the causes is counted at the end of the message.
+    if let Some(more) = message.lines().last().filter(|_| !findings.is_empty())
+        && more.starts_with("and ")
+    {
+        findings.push(Finding::remark(object, Level::Note, "", more));
+    }
     if findings.is_empty() {
         let finding = Finding::line(object, Level::Error, message);
         findings.push(Finding {

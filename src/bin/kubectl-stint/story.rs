@@ -105,6 +105,7 @@ pub fn tell(view: &RequestView<'_>, now: Timestamp) -> Story {
     chapter("Approvals", approvals(status, now));
     chapter("Work", work(view));
     chapter("Time", times(view, status, now));
+    chapter("Extended", extended(status, now));
     chapter("Refused", refused(status));
     chapter("Over", over(status, now));
     chapter("Proof", proof(status));
@@ -225,6 +226,24 @@ fn approvals(status: &WorkloadAccessStatus, now: Timestamp) -> Vec<String> {
         )
     });
     told.collect()
+}
+
+/// Ends that were moved to later, and one that was asked for and is not granted.
+fn extended(status: &WorkloadAccessStatus, now: Timestamp) -> Vec<String> {
+    let moved = status.extensions.iter().map(|stamp| {
+        format!(
+            "{} moved the end from {} to {}, {}",
+            line(&stamp.by),
+            stamp.from.0,
+            stamp.to.0,
+            instant(stamp.time.0, now)
+        )
+    });
+    let held_back = status.conditions.iter();
+    let held_back = held_back.filter(|condition| condition.type_ == names::EXTENDED);
+    moved
+        .chain(held_back.map(|condition| block(&condition.message)))
+        .collect()
 }
 
 fn work(view: &RequestView<'_>) -> Vec<String> {
