@@ -221,6 +221,7 @@ fn each_command_helps_with_examples(
         "list",
         "explain",
         "request",
+        "extend",
         "revoke",
         "approve",
         "deny",
@@ -231,6 +232,8 @@ fn each_command_helps_with_examples(
         "lockdown",
         "unlock",
         "report",
+        "suggest",
+        "adopt",
         "lint",
         "codes",
         "completion"
@@ -245,6 +248,18 @@ fn each_command_helps_with_examples(
         text.contains("Examples:") && text.contains(&format!("kubectl stint {command}")),
         "{text}"
     );
+}
+
+#[test]
+fn help_alone_has_examples_and_the_exit_statuses() {
+    let output = Folder::new().run(&["--help"]);
+    assert_eq!(status(&output), 0);
+    let text = stdout(&output);
+    let (_, text) = text.split_once("\nExamples:\n").unwrap();
+    for command in ["request", "explain", "lint"] {
+        assert!(text.contains(&format!("\n  kubectl stint {command} ")));
+    }
+    assert!(text.contains("\nExit status: 0 done"), "{text}");
 }
 
 #[test]
