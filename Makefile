@@ -102,6 +102,7 @@ bench: programs ## Measure what a review costs, how late grants end, how fast a 
 
 .PHONY: krew
 krew: rust ## Pack the kubectl plugin and its krew manifest into target/krew (URL=https://… says where the archives will be)
+	$(call need,readelf,install binutils; it tells a static binary)
 	krew/package.sh $(TARGET)/krew "$(URL)"
 
 .PHONY: build

@@ -4,7 +4,8 @@
 #
 #   krew/package.sh FOLDER URL
 #
-# URL is where the archives will be downloaded from, without their names. The same sources give the same archives.
+# URL is where the archives will be downloaded from, without their names. The same sources give the same archives. Needs readelf,
+# which tells whether a binary is static.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 folder=$(realpath -m "$1")
@@ -26,6 +27,7 @@ metadata:
   name: stint
 spec:
   version: v$version
+  homepage: https://stint.dev
   shortDescription: Just-in-time, expiring RBAC for workloads
   description: |
     Asks for, approves, explains and ends the grants of Stint, which give a ServiceAccount narrow rights for a limited time.
@@ -44,17 +46,23 @@ for architecture in amd64 arm64; do
   *) exit $status ;;
   esac
   name=kubectl-stint-v$version-linux-$architecture.tar.gz
+  linked=$(readelf -ldW "$binary")
+  if [[ $linked == *INTERP* || $linked == *NEEDED* ]]; then
+    echo "krew/package.sh: $binary is not static: it needs libraries, and other machines have others" >&2
+    exit 1
+  fi
   mkdir -p "$work/$architecture"
   install -m 0755 "$binary" "$work/$architecture/kubectl-stint"
+  install -m 0755 krew/kubectl_complete-stint "$work/$architecture/kubectl_complete-stint"
   install -m 0644 LICENSE "$work/$architecture/LICENSE"
-  tar --sort=name --format=ustar --mtime=@0 --owner=0 --group=0 --numeric-owner -C "$work/$architecture" -cf - LICENSE kubectl-stint |
+  tar --sort=name --format=ustar --mtime=@0 --owner=0 --group=0 --numeric-owner -C "$work/$architecture" -cf - LICENSE kubectl-stint kubectl_complete-stint |
     gzip -n -9 >"$folder/$name"
   cat >>"$work/stint.yaml" <<EOF
   - selector: {matchLabels: {os: linux, arch: $architecture}}
     uri: $url/$name
     sha256: $(sha256sum <"$folder/$name" | cut -c 1-64)
     bin: kubectl-stint
-    files: [{from: kubectl-stint, to: .}, {from: LICENSE, to: .}]
+    files: [{from: kubectl-stint, to: .}, {from: kubectl_complete-stint, to: .}, {from: LICENSE, to: .}]
 EOF
   echo "$folder/$name: $(stat -c %s "$folder/$name") bytes"
   built=$((built + 1))

@@ -2,6 +2,7 @@
 
 mod support;
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,6 +10,9 @@ use support::audit::{log, refused, with};
 use support::browser::{Browser, ENTER};
 use support::plugin::*;
 use support::review::{self, Held};
+
+/// Largest picture of the docs.
+const LARGEST: u64 = 200_000;
 
 type Row = BTreeMap<String, String>;
 
@@ -162,8 +166,6 @@ fn ten_thousand_grants_are_searched_filtered_sorted_and_drawn_without_a_network(
 
     for scheme in ["light", "dark"] {
         browser.prefer(scheme);
-        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("report-{scheme}.png"));
-        browser.picture(&file);
         let paper = browser.value("getComputedStyle(document.body).backgroundColor");
         assert_eq!(
             paper,
@@ -179,6 +181,78 @@ fn ten_thousand_grants_are_searched_filtered_sorted_and_drawn_without_a_network(
         0,
         "nothing was fetched"
     );
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
+/// A picture for whoever looks, and with `UPDATE=1` the one of the docs.
+fn keep(browser: &Browser, name: &str) {
+    let of_docs = std::env::var("UPDATE").is_ok_and(|set| set == "1");
+    let folder = match of_docs {
+        true => Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/images"),
+        false => env!("CARGO_TARGET_TMPDIR").into(),
+    };
+    let file = folder.join(format!("{name}.png"));
+    browser.picture(&file);
+    let size = std::fs::metadata(&file).unwrap().len();
+    assert!(!of_docs || size <= LARGEST, "{name}.png has {size} bytes");
+}
+
+/// The grants of the last hours: most are over, some last; and standing rights of a few accounts, made in the same time.
+fn day() -> Held {
+    let now = Timestamp::now();
+    let at = |minutes: i64| (now + SignedDuration::from_mins(minutes)).to_string();
+    let request = |n: i64| {
+        let (start, name) = (n * 10 - 500, format!("deploy-{n}"));
+        let (mut object, end) = match n % 6 {
+            0 => (review::active(&name), 60 + n * 5),
+            _ => (review::expired(&name), start + 30),
+        };
+        let (namespace, account) = [
+            ("payments", "migrator"),
+            ("search", "indexer"),
+            ("ci", "runner"),
+        ][usize::try_from((n + n / 6) % 3).unwrap()];
+        object["metadata"]["namespace"] = namespace.into();
+        object["metadata"]["creationTimestamp"] = at(start).into();
+        object["spec"]["serviceAccountRef"]["name"] = account.into();
+        object["spec"]["reason"] = format!("roll out build {}", 48_000 + n).into();
+        object["spec"]["ticket"] = format!("CHG-{}", 1_800 + n).into();
+        let status = &mut object["status"];
+        status["requestedBy"] = ["alice", "bob", "dora"][usize::try_from(n % 3).unwrap()].into();
+        status["risk"] = ["Low", "High", "Medium"][usize::try_from(n / 12 % 3).unwrap()].into();
+        status["activatedTime"] = at(start).into();
+        status["approvals"][0]["time"] = at(start).into();
+        status["notAfter"] = at(end).into();
+        if !status["endedTime"].is_null() {
+            status["endedTime"] = at(end).into();
+            status["conditions"][0]["message"] = format!("access ended at {}", at(end)).into();
+        }
+        object
+    };
+    let mut held = review::some();
+    held.requests = (0..46).map(request).collect();
+    held.wide.clear();
+    held.approvals.clear();
+    for binding in held.bindings.iter_mut().chain(&mut held.cluster_bindings) {
+        binding["metadata"]["creationTimestamp"] = at(-520).into();
+    }
+    held
+}
+
+#[test]
+fn the_page_fits_a_window_in_light_and_in_dark() {
+    let Some(browser) = Browser::start("browser_report") else {
+        return;
+    };
+    let folder = Folder::new();
+    open(&browser, &folder, day());
+    browser.size(1440, 1180);
+    for (scheme, name) in [("light", "report"), ("dark", "report-dark")] {
+        browser.prefer(scheme);
+        let wide = browser.value("document.documentElement.scrollWidth > innerWidth");
+        assert_eq!(wide, false, "nothing of the page is beside the window");
+        keep(&browser, name);
+    }
     assert_eq!(browser.complaints(), [""; 0]);
 }
 
@@ -325,8 +399,7 @@ fn what_was_not_used_and_what_was_refused_are_shown_searched_and_sorted() {
     );
     assert_eq!(browser.value("document.title"), "Access review");
     assert_eq!(browser.complaints(), [""; 0]);
-    let picture = Path::new(env!("CARGO_TARGET_TMPDIR")).join("report-usage.png");
-    browser.picture(&picture);
+    keep(&browser, "report-usage");
 }
 
 #[test]

@@ -5,14 +5,16 @@ mod support;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::ListParams;
+use rstest::rstest;
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 use support::cluster::{User, eventually};
 use support::command::{self, Ended};
 use support::operator::Stint;
 use support::outside::Outside;
 use support::team::{Team, create};
+use tokio::io::AsyncWriteExt;
 
 const RBAC: &str = "rbac.authorization.k8s.io/v1";
 
@@ -786,6 +788,84 @@ async fn a_command_runs_as_the_account_and_leaves_nothing_behind() {
         "{}",
         ended.err
     );
+}
+
+/// What was started as the account told of itself, and what is left of it.
+struct Sleeper {
+    process: PathBuf,
+    private: PathBuf,
+}
+
+impl Sleeper {
+    /// What it runs: a program that only a signal ends in time.
+    fn script(told: &Path) -> String {
+        let told = told.display();
+        format!("echo /proc/$$ $KUBECONFIG >{told}.part; mv {told}.part {told}; exec sleep 300")
+    }
+
+    /// Waits until it runs.
+    async fn found(told: &Path) -> Sleeper {
+        let text = eventually("the command runs", async || {
+            std::fs::read_to_string(told).ok()
+        })
+        .await;
+        let (process, kubeconfig) = text.trim().split_once(' ').unwrap();
+        let sleeper = Sleeper {
+            process: process.into(),
+            private: Path::new(kubeconfig).parent().unwrap().to_owned(),
+        };
+        assert!(sleeper.process.exists() && sleeper.private.exists());
+        sleeper
+    }
+}
+
+#[rstest]
+#[case::sent_to_the_plugin(false)]
+#[case::pressed_in_a_terminal(true)]
+#[tokio::test]
+async fn ctrl_c_ends_the_command_and_leaves_nothing_behind(#[case] in_a_terminal: bool) {
+    let team = team().await;
+    runner(&team).await;
+    team.granted(&team.request("sleep", "30m")).await;
+    let cluster = team.stint.cluster();
+    let told = cluster.dir().join(format!("told-{}", team.namespace));
+    let script = Sleeper::script(&told);
+    let ns = team.namespace.as_str();
+    let args = ["exec", "sleep", "-n", ns, "--", "sh", "-c", &script];
+    let mut running = match in_a_terminal {
+        true => command::start_in_a_terminal(cluster, User::Carol, &args),
+        false => command::start(cluster, User::Carol, &args),
+    };
+    let sleeper = Sleeper::found(&told).await;
+    assert_eq!(
+        secrets(&team)
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .items
+            .len(),
+        1
+    );
+    match in_a_terminal {
+        // What the key sends; the terminal makes a signal of it.
+        true => running
+            .stdin
+            .as_mut()
+            .unwrap()
+            .write_all(b"\x03")
+            .await
+            .unwrap(),
+        false => command::signal(&running, "-INT").await,
+    }
+    let keyboard = running.stdin.take();
+    let output = running.wait_with_output().await.unwrap();
+    drop(keyboard);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(128 + 2), "{text}");
+    assert!(!sleeper.process.exists(), "the command still runs");
+    assert!(!sleeper.private.exists(), "the kubeconfig is left");
+    let left = secrets(&team).list(&ListParams::default()).await.unwrap();
+    assert!(left.items.is_empty(), "{:?}", left.items);
 }
 
 #[tokio::test]

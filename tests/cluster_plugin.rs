@@ -77,6 +77,30 @@ async fn the_plugin_says_what_the_webhook_says() {
 }
 
 #[tokio::test]
+async fn kubectl_completes_by_the_program_beside_the_plugin() {
+    let team = Team::new(Stint::shared(env!("CARGO_BIN_EXE_stint")).await).await;
+    team.granted(&team.request("migrate-42", "30m")).await;
+    let plugin = Path::new(env!("CARGO_BIN_EXE_kubectl-stint"));
+    let plugin = plugin.parent().unwrap().display();
+    let path = format!("{plugin}:{}/krew:/usr/bin:/bin", env!("CARGO_MANIFEST_DIR"));
+    let complete = async |words: &[&str]| {
+        let mut kubectl = team.stint.cluster().kubectl(User::Alice);
+        kubectl
+            .env("PATH", &path)
+            .args(["__complete", "stint"])
+            .args(words);
+        let output = kubectl.output().await.unwrap();
+        let told = String::from_utf8(output.stdout).unwrap();
+        let words = told.lines().filter_map(|line| line.split('\t').next());
+        words.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(complete(&["ex"]).await, ["explain", "extend", "exec", ":4"]);
+    let names = ["extend", "-n", &team.namespace, "mig"];
+    assert_eq!(complete(&names).await, ["migrate-42", ":4"]);
+    assert_eq!(complete(&["lint", "-f", ""]).await, [":0"]);
+}
+
+#[tokio::test]
 async fn a_dry_run_that_passes_stores_nothing() {
     let team = Team::new(Stint::shared(env!("CARGO_BIN_EXE_stint")).await).await;
     let object = team.raw_request("linted", json!({"duration": "30m"}));

@@ -287,6 +287,7 @@ fn each_command_helps_with_examples(
         "list",
         "explain",
         "request",
+        "extend",
         "revoke",
         "approve",
         "deny",
@@ -297,6 +298,8 @@ fn each_command_helps_with_examples(
         "lockdown",
         "unlock",
         "report",
+        "suggest",
+        "adopt",
         "lint",
         "codes",
         "completion"
@@ -311,6 +314,56 @@ fn each_command_helps_with_examples(
         text.contains("Examples:") && text.contains(&format!("kubectl stint {command}")),
         "{text}"
     );
+}
+
+#[test]
+fn help_alone_has_examples_and_the_exit_statuses() {
+    let output = Folder::new().run(&["--help"]);
+    assert_eq!(status(&output), 0);
+    let text = stdout(&output);
+    let (_, text) = text.split_once("\nExamples:\n").unwrap();
+    for command in ["request", "explain", "lint"] {
+        assert!(text.contains(&format!("\n  kubectl stint {command} ")));
+    }
+    assert!(text.contains("\nExit status: 0 done"), "{text}");
+}
+
+#[test]
+fn an_error_is_taken_from_a_pipe_whole_or_not_at_all() {
+    let args = [
+        "request",
+        "look",
+        "--from-error",
+        "-",
+        "--for",
+        "10m",
+        "--reason",
+        "look around",
+    ];
+    let refused = |verb: &str| {
+        format!(
+            "Error from server (Forbidden): configmaps is forbidden: User \"system:serviceaccount:payments:migrator\" cannot {verb} \
+             resource \"configmaps\" in API group \"\" in the namespace \"payments\"\n"
+        )
+    };
+    let folder = Folder::new();
+    let short = refused("list") + &refused("watch");
+    let output = run(&folder.0, &args, &short);
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(text.contains("namespace: payments"), "{text}");
+    assert!(text.contains("list") && text.contains("watch"), "{text}");
+
+    // The second of them begins behind the first MiB.
+    let long = refused("list") + &"progress\n".repeat(1 << 17) + &refused("watch");
+    let output = run(&folder.0, &args, &long);
+    assert_eq!((status(&output), stdout(&output)), (2, String::new()));
+    let text = stderr(&output);
+    assert!(
+        text.contains("stdin is larger than 1 MiB; pass on the lines of the error alone"),
+        "{text}"
+    );
+    assert_eq!(text.lines().count(), 1, "{text}");
 }
 
 #[test]

@@ -158,6 +158,12 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", feature);
     }
 
+    /// Makes the window so large, its frame included.
+    pub fn size(&self, width: u32, height: u32) {
+        let size = json!({"width": width, "height": height});
+        self.call("POST", "/window/rect", &size);
+    }
+
     /// A picture of the window (PNG).
     pub fn picture(&self, file: &Path) {
         use base64::Engine;

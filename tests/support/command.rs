@@ -29,6 +29,25 @@ pub fn start(cluster: &Cluster, user: User, args: &[&str]) -> Child {
         .unwrap()
 }
 
+/// The same in a terminal of its own, whose keyboard is stdin.
+pub fn start_in_a_terminal(cluster: &Cluster, user: User, args: &[&str]) -> Child {
+    let quoted = args.iter().map(|word| format!("'{word}'"));
+    let typed = format!(
+        "{} {}",
+        program().display(),
+        quoted.collect::<Vec<_>>().join(" ")
+    );
+    Command::new("script")
+        .env("KUBECONFIG", cluster.kubeconfig(user))
+        .args(["--quiet", "--return", "--command", &typed, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
+}
+
 /// Sends it a signal, such as `-TERM`.
 pub async fn signal(running: &Child, signal: &str) {
     let id = running.id().unwrap().to_string();

@@ -3,11 +3,11 @@
 use crate::from_error::{self, Refused};
 use crate::outcome::Failure;
 use crate::place::legal;
+use crate::read;
 use crate::resource::resource;
 use clap::Args;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::io::Read;
 use stint::domain::request::Place;
 use stint::domain::rules::{self, Rule};
 
@@ -227,11 +227,7 @@ impl DraftArgs {
         let mut found = Vec::new();
         for text in &self.from_error {
             found.extend(match text.as_str() {
-                "-" => {
-                    let mut text = String::new();
-                    std::io::stdin().take(MAX_ERROR).read_to_string(&mut text)?;
-                    from_error::read(&text)?
-                }
+                "-" => from_error::read(&piped()?)?,
                 text => from_error::read(text)?,
             });
         }
@@ -249,6 +245,15 @@ impl DraftArgs {
         }
         Ok(metadata.into())
     }
+}
+
+/// What is on stdin. Half of an error could name half of the rights.
+fn piped() -> Result<String, Failure> {
+    let bytes = read::bounded(std::io::stdin().lock(), MAX_ERROR).map_err(|error| {
+        let what_to_do = "pass on the lines of the error alone, as `grep forbidden` finds them";
+        Failure::Error(format!("--from-error -: stdin is {error}; {what_to_do}"))
+    })?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// An account; with no namespace of its own where it lives beside the request.

@@ -59,6 +59,20 @@ use std::process::ExitCode;
 /// Just-in-time, expiring RBAC for Kubernetes workloads
 #[derive(Debug, Parser)]
 #[command(name = "kubectl-stint", bin_name = "kubectl stint", version, about)]
+#[command(after_help = "\
+Examples:
+  # Ask for rights for half an hour, and wait for them
+  kubectl stint request migrate-42 --account migrator --verb get --resource configmaps --for 30m --reason 'schema change 42' --wait
+
+  # What became of it and what comes next, and its end
+  kubectl stint explain migrate-42
+  kubectl stint revoke migrate-42
+
+  # Judge manifests before they reach a cluster
+  kubectl stint lint manifests/
+
+Exit status: 0 done, or nothing is wrong; 1 refused, not confirmed, or a finding; 2 it could not be asked or read. `exec` ends as the
+command that it runs. `kubectl stint COMMAND --help` has more examples.")]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -67,12 +67,12 @@ impl Input {
     /// Adds all objects of a file, of every manifest below a folder, or of stdin for `-`.
     pub fn add(&mut self, source: &str, judged: bool) {
         if source == "-" {
-            let bytes = bounded(std::io::stdin().lock());
+            let bytes = bounded(std::io::stdin().lock(), MAX_BYTES);
             return self.add_bytes("<stdin>", bytes, judged);
         }
         let path = Path::new(source);
         if !path.is_dir() {
-            let bytes = File::open(path).and_then(bounded);
+            let bytes = file(path);
             return self.add_bytes(source, bytes, judged);
         }
         match manifests(path) {
@@ -80,9 +80,8 @@ impl Input {
                 "{source}: no file in it ends in .yaml, .yml or .json"
             )),
             Ok(files) => {
-                for file in files {
-                    let bytes = File::open(&file).and_then(bounded);
-                    self.add_bytes(&file.display().to_string(), bytes, judged);
+                for path in files {
+                    self.add_bytes(&path.display().to_string(), file(&path), judged);
                 }
             }
             Err(error) => self.failures.push(format!("{source}: {error}")),
@@ -155,11 +154,17 @@ fn items(list: Node) -> Vec<Node> {
     }
 }
 
-fn bounded(source: impl Read) -> std::io::Result<Vec<u8>> {
+/// All bytes of a file, which is not larger than what a program of this kind is given.
+pub fn file(path: &Path) -> std::io::Result<Vec<u8>> {
+    bounded(File::open(path)?, MAX_BYTES)
+}
+
+/// All bytes of a source, or an error if there are more than `most`, a number of whole MiB.
+pub fn bounded(source: impl Read, most: u64) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    source.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_BYTES {
-        let message = format!("larger than {} MiB", MAX_BYTES >> 20);
+    source.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        let message = format!("larger than {} MiB", most >> 20);
         return Err(std::io::Error::other(message));
     }
     Ok(bytes)

@@ -5,7 +5,7 @@ use super::model::{
 };
 use super::unusable;
 use crate::outcome::Failure;
-use crate::show;
+use crate::{read, show};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -43,7 +43,7 @@ const MADE_OF: [(&str, &[&str]); 4] = [
 /// A report that was written with `-o json`, if it is whole and of a version that this program reads.
 pub fn read(file: &Path) -> Result<Report, Failure> {
     let name = show::line(&file.display().to_string());
-    let bytes = std::fs::read(file)
+    let bytes = read::file(file)
         .map_err(|error| unusable(format!("the baseline {name} cannot be read: {error}")))?;
     let value: Value = serde_json::from_slice(&bytes)
         .map_err(|error| unusable(format!("the baseline {name} is no JSON: {error}")))?;

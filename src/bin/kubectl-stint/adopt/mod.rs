@@ -145,6 +145,10 @@ pub async fn run(args: &AdoptArgs, out: &mut impl Write) -> Answer {
         eprintln!("kubectl-stint: {}", show::line(failure));
     }
     let complete = known.failures.is_empty() && survey.failures.is_empty();
+    if known.objects.is_empty() && !complete {
+        // A count of nothing would read as if nothing was there.
+        return Ok(End::Failure);
+    }
     if let (true, Some(connection)) = (args.moving.apply, &known.connection) {
         return apply::run(args, connection, &survey, out).await;
     }

@@ -1,0 +1,75 @@
+//! Files that are no input for anybody, given to every command that reads files.
+
+mod support;
+
+use rstest::rstest;
+use std::fs::File;
+use support::plugin::*;
+
+/// One byte more than is read of a file.
+const TOO_LARGE: u64 = (64 << 20) + 1;
+
+/// Aliases of aliases: a few lines, and more values than a machine holds.
+fn bomb() -> String {
+    let mut text = "apiVersion: v1\nkind: ConfigMap\na: &a [x,x,x,x,x,x,x,x,x]\n".to_owned();
+    for (of, name) in ('a'..='l').zip('b'..) {
+        let aliases = vec![format!("*{of}"); 9].join(",");
+        text.push_str(&format!("{name}: &{name} [{aliases}]\n"));
+    }
+    text
+}
+
+/// A folder with the bad files, and a good one of each kind that commands want beside them.
+fn folder() -> Folder {
+    let folder = Folder::new();
+    let file = File::create(folder.0.join("large")).unwrap();
+    file.set_len(TOO_LARGE).unwrap();
+    let account =
+        "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: migrator, namespace: payments}\n";
+    folder
+        .file("bomb", bomb())
+        .file("account.yaml", account)
+        .file("audit.log", "");
+    folder
+}
+
+#[rstest]
+#[case::lint(&["lint", "FILE"])]
+#[case::lint_filename(&["lint", "-f", "FILE"])]
+#[case::lint_policy(&["lint", "account.yaml", "--policy", "FILE"])]
+#[case::adopt(&["adopt", "FILE"])]
+#[case::adopt_filename(&["adopt", "-f", "FILE"])]
+#[case::suggest_rbac(&["suggest", "audit.log", "--rbac", "FILE"])]
+#[case::report_baseline(&["report", "--baseline", "FILE", "-f", "report.html"])]
+fn a_bad_file_is_one_line_with_its_name_and_nothing_else(
+    #[case] args: &[&str],
+    #[values(("large", "larger than 64 MiB"), ("bomb", "line"))] (file, why): (&str, &str),
+) {
+    let folder = folder();
+    let before = files(&folder);
+    let args: Vec<&str> = args
+        .iter()
+        .map(|arg| if *arg == "FILE" { file } else { arg })
+        .collect();
+    let output = folder.run(&args);
+    let (out, err) = (stdout(&output), stderr(&output));
+    assert_eq!(status(&output), 2, "{out}{err}");
+    // `lint` counts what it has judged, whatever it could not read.
+    let counted = args[0] == "lint" && out.starts_with("0 objects judged: ");
+    assert!(
+        out.is_empty() || (counted && out.lines().count() == 1),
+        "{out}"
+    );
+    assert_eq!(err.lines().count(), 1, "{err}");
+    assert!(err.contains(file) && err.contains(why), "{err}");
+    assert_eq!(files(&folder), before, "nothing was written");
+}
+
+fn files(folder: &Folder) -> Vec<String> {
+    let entries = std::fs::read_dir(&folder.0).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
