@@ -9,8 +9,9 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use support::audit;
 use support::cluster::{User, eventually};
-use support::command::{self, Ended};
+use support::command::{self, COMMANDS, Ended, with_files};
 use support::operator::Stint;
 use support::outside::Outside;
 use support::team::{Team, create};
@@ -1050,4 +1051,36 @@ async fn requests_for_the_whole_cluster_take_the_same_way() {
     );
     let ended = stint_wide(&team, User::Alice, &["revoke", &name, "--cluster"]).await;
     assert_eq!(ended.status, 0, "{}", ended.err);
+}
+
+/// Of each command what it lacks first is named; nothing else happens.
+#[tokio::test]
+async fn every_command_names_the_right_that_is_missing() {
+    let team = team().await;
+    let (ns, cluster) = (&team.namespace, team.stint.cluster());
+    let file = |name: &str| cluster.dir().join(name).to_str().unwrap().to_owned();
+    let (access, log) = (file("nobodys.yaml"), file("nobodys.log"));
+    let request = team.raw_request("x", json!({}));
+    std::fs::write(&access, request.to_string()).unwrap();
+    std::fs::write(&log, audit::log(&[audit::event("get pods a/b")])).unwrap();
+    let mut wrong = Vec::new();
+    for (args, lacks) in COMMANDS {
+        let mut args = with_files(args, &access, &log);
+        // A command of its own follows.
+        let place = args.iter().position(|word| word == "--");
+        let mut flags = vec!["--as", "nobody"];
+        if !["lockdown", "unlock", "suggest"].contains(&args[0].as_str()) {
+            flags.extend(["-n", ns]);
+        }
+        let place = place.unwrap_or(args.len());
+        args.splice(place..place, flags.iter().map(|flag| (*flag).to_owned()));
+        let words: Vec<&str> = args.iter().map(String::as_str).collect();
+        let ended = command::stint(cluster, User::Admin, &words).await;
+        let err = &ended.err;
+        let told = ["'nobody' may not ", lacks, "; ask for "];
+        if ended.status != 2 || !told.iter().all(|text| err.contains(text)) {
+            wrong.push(format!("{words:?}: {} {}{err}", ended.status, ended.out));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -352,6 +352,35 @@ async fn a_cluster_without_grants_and_one_without_stint_have_standing_rights() {
     assert_eq!(totals["standing"], totals["standingOfKubernetes"]);
     let ended = stint(&cluster, User::Admin, &["report"]).await;
     assert!(ended.out.contains("## Grants\n\nNone.\n"), "{}", ended.out);
+    // Other commands have nothing to tell either, and say so.
+    for (args, status, says) in [
+        (
+            &["list"][..],
+            0,
+            "No requests found in namespace 'default'.",
+        ),
+        (&["list", "-A"], 0, "No requests found."),
+        (
+            &["explain", "x"],
+            2,
+            "there is no workloadaccesses.stint.dev 'x' in namespace 'default'",
+        ),
+        (
+            &["adopt", "-A"],
+            0,
+            "0 subjects can be moved, 0 can be deleted, 0 stay.",
+        ),
+        (
+            &["lockdown", "--all", "--yes"],
+            2,
+            "there is no AccessPolicy",
+        ),
+    ] {
+        let ended = stint(&cluster, User::Admin, args).await;
+        let told = format!("{}{}", ended.out, ended.err);
+        assert_eq!(ended.status, status, "{args:?}: {told}");
+        assert!(told.contains(says), "{args:?}: {told}");
+    }
 }
 
 /// The account may do more by a binding of its own than it does.

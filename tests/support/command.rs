@@ -80,3 +80,88 @@ pub async fn stint(cluster: &Cluster, user: User, args: &[&str]) -> Ended {
     );
     ended
 }
+
+/// Every command that asks a cluster, with what it asks first that needs a right. `ACCESS` stands for a manifest, `LOG` for an audit log.
+pub const COMMANDS: [(&[&str], &str); 18] = [
+    (&["list"], "list workloadaccesses.stint.dev"),
+    (&["list", "--watch"], "list workloadaccesses.stint.dev"),
+    (&["explain", "x"], "get workloadaccesses.stint.dev 'x'"),
+    (
+        &[
+            "request",
+            "x",
+            "--account",
+            "a",
+            "--verb",
+            "get",
+            "--resource",
+            "pods",
+            "--for",
+            "1h",
+            "--reason",
+            "r",
+            "--create",
+        ],
+        "create workloadaccesses.stint.dev",
+    ),
+    (
+        &[
+            "request",
+            "x",
+            "--account",
+            "a",
+            "--verb",
+            "get",
+            "--resource",
+            "pods",
+            "--for",
+            "1h",
+            "--reason",
+            "r",
+            "--dry-run",
+            "server",
+        ],
+        "create workloadaccesses.stint.dev",
+    ),
+    (
+        &["extend", "x", "--by", "1h"],
+        "get workloadaccesses.stint.dev 'x'",
+    ),
+    (&["revoke", "x"], "patch workloadaccesses.stint.dev 'x'"),
+    (
+        &["approve", "x", "--yes"],
+        "get workloadaccesses.stint.dev 'x'",
+    ),
+    (
+        &["deny", "x", "--yes"],
+        "get workloadaccesses.stint.dev 'x'",
+    ),
+    (
+        &["review", "x", "--yes"],
+        "get workloadaccesses.stint.dev 'x'",
+    ),
+    (&["lockdown", "p", "--yes"], "accesspolicies.stint.dev"),
+    (&["unlock", "p", "--yes"], "accesspolicies.stint.dev"),
+    (&["who-can", "get", "pods"], "list "),
+    (&["can", "x"], "get workloadaccesses.stint.dev 'x'"),
+    (
+        &["exec", "x", "--", "true"],
+        "get workloadaccesses.stint.dev 'x'",
+    ),
+    (
+        &["lint", "--online", "ACCESS"],
+        "create workloadaccesses.stint.dev",
+    ),
+    (&["suggest", "--online", "LOG"], "list roles"),
+    (&["adopt"], "list "),
+];
+
+/// The arguments of one of them, with these files.
+pub fn with_files(args: &[&str], access: &str, log: &str) -> Vec<String> {
+    let file = |word: &&str| match *word {
+        "ACCESS" => access.to_owned(),
+        "LOG" => log.to_owned(),
+        other => other.to_owned(),
+    };
+    args.iter().map(file).collect()
+}

@@ -38,6 +38,11 @@ pub struct Target {
 }
 
 impl Target {
+    /// Whether anything of it was said.
+    pub fn is_chosen(&self) -> bool {
+        self.kubeconfig.is_some() || self.context.is_some() || self.impersonate.is_some()
+    }
+
     /// A target without impersonation.
     pub fn new(kubeconfig: Option<PathBuf>, context: Option<String>) -> Self {
         Self {

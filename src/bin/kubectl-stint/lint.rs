@@ -15,7 +15,6 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::path::PathBuf;
 use stint::api::names;
 use stint::domain::request::Place;
 use stint::domain::violation::{Problem, Violation};
@@ -68,14 +67,6 @@ pub struct LintArgs {
     #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Option<String>,
 
-    /// The kubeconfig file to use
-    #[arg(long, value_name = "FILE", requires = "online")]
-    kubeconfig: Option<PathBuf>,
-
-    /// The context of the kubeconfig to use
-    #[arg(long, value_name = "NAME", requires = "online")]
-    context: Option<String>,
-
     /// Fail also on warnings and on objects that cannot be decided
     #[arg(long)]
     strict: bool,
@@ -83,6 +74,9 @@ pub struct LintArgs {
     /// Form of the output
     #[arg(short, long, value_enum, default_value = "text")]
     output: Form,
+
+    #[command(flatten)]
+    target: Target,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -155,9 +149,9 @@ fn unusable(object: &Object) -> Option<String> {
 
 async fn cluster(args: &LintArgs) -> Result<Option<Cluster>, String> {
     match args.online {
-        true => {
-            let target = Target::new(args.kubeconfig.clone(), args.context.clone());
-            Cluster::of(&target).await.map(Some)
+        true => Cluster::of(&args.target).await.map(Some),
+        false if args.target.is_chosen() => {
+            Err("a cluster is named and none is asked; add --online".to_owned())
         }
         false => Ok(None),
     }
