@@ -95,6 +95,15 @@ fn the_default_render_is_what_was_reviewed() {
     "webhook: {certificate: {secretName: stint-receipt-keys}}",
     "name another one"
 )]
+#[case::the_authority_of_cert_manager(
+    "webhook: {certificate: {mode: cert-manager, secretName: stint-webhook-ca}}",
+    "name another one"
+)]
+#[case::a_number_that_is_read_otherwise("leaderElection: {renewDeadline: 013s}", "leaderElection")]
+#[case::a_share_that_is_read_otherwise(
+    "podDisruptionBudget: {enabled: true, minAvailable: '080%', maxUnavailable: ''}",
+    "minAvailable"
+)]
 #[case::an_issuer_for_nobody(
     "webhook: {certificate: {issuerRef: {name: mine}}}",
     "mode=cert-manager"

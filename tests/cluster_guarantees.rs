@@ -538,6 +538,9 @@ async fn the_admission_policies_have_no_type_errors() {
         "stint-orphans",
         "stint-cluster-grants",
         "stint-webhooks",
+        "stint-guard-label",
+        "stint-guard-own",
+        "stint-guard-roles",
     ] {
         let status = eventually("the policy was type-checked", async || {
             policies

@@ -529,3 +529,46 @@ async fn the_name_of_a_role_of_the_chart_exempts_no_binding() {
     }
     stint.start().await;
 }
+
+/// The guard does not ask about the roles themselves, so nobody may come to hold them.
+#[tokio::test]
+async fn roles_that_nobody_is_asked_about_give_nobody_anything() {
+    let (stint, _alone) = guarded(&[("cluster", "deny")]).await;
+    denies(stint, "").await;
+    let client = carol(stint);
+    let roles: Api<ClusterRole> = Api::all(client.clone());
+    let nobody = PatchParams::default();
+    let to = |name: &str| {
+        json!({"metadata": {"name": "friends"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "friends"}]})
+    };
+    let aggregated = Patch::Merge(
+        json!({"metadata": {"labels": {"rbac.authorization.k8s.io/aggregate-to-view": "true"}}}),
+    );
+    for name in ["stint", "stint-grantable", "stint-grantable-default"] {
+        eventually("the policy is in force", async || {
+            let refused = roles.patch(name, &nobody, &aggregated).await.err()?;
+            message(refused)
+                .contains("must not be part of")
+                .then_some(())
+        })
+        .await;
+        let binding: RoleBinding = serde_json::from_value(to(name)).unwrap();
+        let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), "default");
+        let refused = bindings.create(&PostParams::default(), &binding).await;
+        let text = message(refused.expect_err(name));
+        assert!(text.contains("for its account alone"), "{name}: {text}");
+        let binding: ClusterRoleBinding = serde_json::from_value(to(name)).unwrap();
+        let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
+        let refused = bindings.create(&PostParams::default(), &binding).await;
+        let text = message(refused.expect_err(name));
+        assert!(text.contains("for its account alone"), "{name}: {text}");
+    }
+    // A name that begins like them is anybody's, and is asked about.
+    let wide = json!({"metadata": {"name": "stint-grantable-2"},
+        "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["*"]}]});
+    let wide: ClusterRole = serde_json::from_value(wide).unwrap();
+    let refused = roles.create(&PostParams::default(), &wide).await;
+    assert!(message(refused.unwrap_err()).contains("OB-"));
+}

@@ -94,10 +94,10 @@ pub fn guard(of: &Registered<'_>) -> Vec<Entry> {
     let name = of.installation;
     let people =
         format!("'{name}-view', '{name}-requester', '{name}-approver', '{name}-cluster-requester'");
-    // A binding that has the name of a role of the chart is anybody's.
+    // A binding that has the name of a role of the chart is anybody's. What the roles give is kept by policy `guard-roles`.
     let chart = format!(
         "!(request.name in (request.resource.resource == 'clusterrolebindings' ? ['{name}', '{name}-grantable'] : \
-        ['{name}', 'stint-grantable', '{name}-grantable', '{name}-grantable-default', {people}]))"
+        ['{name}', 'stint-grantable', '{name}-grantable-default', {people}]))"
     );
     let failure = match of.cluster {
         Cluster::Denied => failure,
