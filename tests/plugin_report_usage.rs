@@ -1027,9 +1027,23 @@ fn a_log_of_another_cluster_makes_no_report(
     folder.file("audit.log", log(&[events(), vec![stranger]].concat()));
     let output = some().report(&folder, &["--audit-log", "audit.log", "-f", "report.csv"]);
     assert_eq!((status(&output), stdout(&output).as_str()), (2, ""));
-    let told = format!("kubectl-stint: {why}; check the context (--context), or name other logs\n");
+    let told = format!(
+        "kubectl-stint: {why}; check the context (--context), or name other logs; --any-cluster reads it all the same\n"
+    );
     assert_eq!(stderr(&output), told);
     assert!(!folder.0.join("report.csv").exists());
+}
+
+#[test]
+fn a_log_of_another_cluster_is_read_where_that_is_wanted() {
+    let mut stranger = another(event("get configmaps payments/a"));
+    stranger["requestReceivedTimestamp"] = "2026-11-01T12:00:00.000000Z".into();
+    let events = [events(), vec![stranger.clone(), stranger]].concat();
+    let output = output(some(), &events, &["--any-cluster", "-o", "json"]);
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    let told = "2 events of another cluster, the first: audit.log:12: is of another cluster: ";
+    assert!(stderr(&output).contains(told), "{}", stderr(&output));
+    assert_eq!(read(&stdout(&output))["auditLog"]["foreign"], 2);
 }
 
 #[test]
@@ -1044,7 +1058,7 @@ fn logs_of_two_clusters_make_no_report() {
     assert_eq!((status(&output), stdout(&output).as_str()), (2, ""));
     assert_eq!(
         stderr(&output),
-        "kubectl-stint: other.log:1 and one.log:1 are of different clusters: 'system:serviceaccount:ci:runner' has the UID another there and 5f63ab11-3b2c-47c6-bf19-a4706d1170bc here, at the same time; name the logs of one cluster\n"
+        "kubectl-stint: other.log:1 and one.log:1 are of different clusters: 'system:serviceaccount:ci:runner' has the UID another there and 5f63ab11-3b2c-47c6-bf19-a4706d1170bc here, at the same time; name the logs of one cluster; --any-cluster reads it all the same\n"
     );
 }
 
@@ -1055,7 +1069,7 @@ fn a_log_that_may_be_of_another_cluster_is_told() {
     before["requestReceivedTimestamp"] = "2026-09-01T12:00:00.000000Z".into();
     let output = output(some(), &[before], &["-o", "json"]);
     assert_eq!(status(&output), 0, "{}", stderr(&output));
-    let told = "audit.log: no account in it has the UID that it has in this cluster, so whether it is a log of this cluster is not known\n";
+    let told = "audit.log: no event that was looked at is of an account with the UID that it has in this cluster, so whether it is a log of this cluster is not known\n";
     assert!(stderr(&output).contains(told), "{}", stderr(&output));
     let report = read(&stdout(&output));
     assert_eq!(report["auditLog"]["unconfirmed"], 1);

@@ -516,7 +516,7 @@ payments/migrator  ClusterRoleBinding spare                   0         1       
 fn a_log_of_another_cluster_than_the_roles_is_an_error() {
     let account = |uid: &str| {
         format!(
-            "{}---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {{namespace: payments, name: migrator, uid: {uid}, creationTimestamp: 2026-10-01T00:00:00Z}}\n",
+            "{}\n---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {{namespace: payments, name: migrator, uid: {uid}, creationTimestamp: 2026-10-01T00:00:00Z}}\n",
             held()
         )
     };
@@ -532,7 +532,7 @@ fn a_log_of_another_cluster_than_the_roles_is_an_error() {
     let other = suggest("other.yaml");
     assert_eq!((status(&other), stdout(&other).as_str()), (2, ""));
     let why = format!(
-        "audit.log:1: is of another cluster: 'system:serviceaccount:payments:migrator' has the UID {UID} there, and other here since 2026-10-01T00:00:00Z; name roles and logs of the same cluster"
+        "audit.log:1: is of another cluster: 'system:serviceaccount:payments:migrator' has the UID {UID} there, and other here since 2026-10-01T00:00:00Z; name roles of the same cluster, read after the log was written; --any-cluster reads it all the same"
     );
     assert!(stderr(&other).contains(&why), "{}", stderr(&other));
 }

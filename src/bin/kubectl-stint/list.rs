@@ -10,9 +10,10 @@ use clap::{Args, ValueEnum};
 use futures::stream::{StreamExt, select_all};
 use jiff::Timestamp;
 use kube::core::DynamicObject;
+use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use serde_json::{Value, json};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Write};
 use stint::api::conditions as names;
 use stint::domain::request::AccessRequest;
@@ -207,37 +208,60 @@ async fn watch(
         }
     };
     let streams = scopes.iter().enumerate().map(|(number, scope)| {
-        let events = watcher(scope.api(connection), config());
+        let events = watcher(scope.api(connection), config()).default_backoff();
         events.map(move |event| (number, event)).boxed()
     });
     let mut events = select_all(streams);
-    let mut first: Vec<DynamicObject> = Vec::new();
-    let mut missing = scopes.len();
-    let mut shown = None;
+    let mut first = vec![First::default(); scopes.len()];
+    let mut shown: Option<Watched> = None;
     while let Some((number, event)) = events.next().await {
-        let changed = match event {
-            Err(error) if is_too_old(&error) => None,
-            Err(error) => return Err(lost(connection, &scopes[number], error)),
-            Ok(Event::InitApply(object)) if missing > 0 => {
-                first.push(object);
-                None
-            }
-            Ok(Event::InitDone) if missing > 0 => {
-                missing -= 1;
-                if missing == 0 {
-                    shown = Some(Watched::begin(args, &first, connection.now(), out)?);
-                }
-                None
-            }
-            Ok(Event::Apply(object) | Event::InitApply(object)) => Some((object, false)),
-            Ok(Event::Delete(object)) => Some((object, true)),
-            Ok(Event::Init | Event::InitDone) => None,
+        let event = match event {
+            Err(error) if is_too_old(&error) => continue,
+            event => event.map_err(|error| lost(connection, &scopes[number], error))?,
         };
-        if let (Some(shown), Some((object, deleted))) = (&mut shown, changed) {
-            shown.tell(args, &object, deleted, connection.now(), out)?;
-        }
+        let Some(shown) = &mut shown else {
+            first[number].take(event);
+            if first.iter().all(|scope| scope.whole) {
+                let objects = first.iter().flat_map(|scope| scope.objects.values());
+                let objects: Vec<DynamicObject> = objects.cloned().collect();
+                shown = Some(Watched::begin(args, &objects, connection.now(), out)?);
+            }
+            continue;
+        };
+        let (object, deleted) = match event {
+            Event::Apply(object) | Event::InitApply(object) => (object, false),
+            Event::Delete(object) => (object, true),
+            Event::Init | Event::InitDone => continue,
+        };
+        shown.tell(args, &object, deleted, connection.now(), out)?;
     }
     Ok(End::Clean)
+}
+
+/// What one kind has before anything is shown.
+#[derive(Clone, Default)]
+struct First {
+    objects: BTreeMap<(Option<String>, Option<String>), DynamicObject>,
+    whole: bool,
+}
+
+impl First {
+    fn take(&mut self, event: Event<DynamicObject>) {
+        let key = |object: &DynamicObject| {
+            let metadata = &object.metadata;
+            (metadata.namespace.clone(), metadata.name.clone())
+        };
+        match event {
+            Event::Init => *self = Self::default(),
+            Event::InitDone => self.whole = true,
+            Event::Apply(object) | Event::InitApply(object) => {
+                self.objects.insert(key(&object), object);
+            }
+            Event::Delete(object) => {
+                self.objects.remove(&key(&object));
+            }
+        }
+    }
 }
 
 /// The API server no longer knows what came after the last event; the watch is begun anew, and so is what it shows.

@@ -13,8 +13,14 @@ use std::sync::Arc;
 
 /// How long a token outlives its account in an API server's cache (10 s), and clocks of API servers may differ.
 const SLACK: SignedDuration = SignedDuration::from_secs(60);
-/// Different UIDs that are held against each other. A log with more of them is still held against the cluster.
+/// The API server logs its first requests before it makes `kube-system`, and may struggle for a while.
+const BEGINNING: SignedDuration = SignedDuration::from_hours(1);
+/// Different UIDs that are held against each other, in all and of one account. What is beyond is still held against the cluster.
 const MAX_LIVES: usize = 50_000;
+const MAX_OF_ONE: usize = 64;
+/// Longest user name of an account (two names of Kubernetes), and longest UID, that are kept.
+const MAX_USER: usize = 384;
+const MAX_UID: usize = 128;
 
 /// The cluster that a log is held against.
 #[derive(Clone, Debug, Default)]
@@ -174,7 +180,8 @@ impl Origin {
             Some(cluster) => cluster.knows(user, uid, at, &place)?,
             None => false,
         };
-        if !uid.is_empty() && user.starts_with("system:serviceaccount:") {
+        let kept = !uid.is_empty() && uid.len() <= MAX_UID && user.len() <= MAX_USER;
+        if kept && user.starts_with("system:serviceaccount:") {
             self.live(user, uid, text, place);
         }
         Ok(known)
@@ -191,7 +198,7 @@ impl Origin {
         if let Some(life) = lives.iter_mut().find(|life| *life.uid == *uid) {
             return life.period.add(at);
         }
-        if full {
+        if full || lives.len() >= MAX_OF_ONE {
             return;
         }
         let mut period = Period::default();
@@ -242,12 +249,12 @@ impl Cluster {
         }
         // What has no time proves nothing.
         let Some(at) = at() else { return Ok(false) };
-        if let Some(since) = self.since.filter(|since| is_before(at, *since)) {
+        if let Some(since) = self.since.filter(|since| is_before(at, *since, BEGINNING)) {
             let place = place();
             return Err(Foreign::Older { place, at, since });
         }
         match account {
-            Some(account) if is_before(account.created, at) => Err(Foreign::Account {
+            Some(account) if is_before(account.created, at, SLACK) => Err(Foreign::Account {
                 place: place(),
                 user: user.to_owned(),
                 there: uid.to_owned(),
@@ -264,13 +271,13 @@ impl Life {
     fn goes_on_beside(&self, later: &Self) -> bool {
         let (last, first) = (self.period.last(), later.period.first());
         last.zip(first)
-            .is_some_and(|(last, first)| is_before(first, last))
+            .is_some_and(|(last, first)| is_before(first, last, SLACK))
     }
 }
 
 /// Whether one instant is before another by more than clocks and caches explain.
-fn is_before(one: Timestamp, other: Timestamp) -> bool {
-    one.saturating_add(SLACK).is_ok_and(|one| one < other)
+fn is_before(one: Timestamp, other: Timestamp, slack: SignedDuration) -> bool {
+    one.saturating_add(slack).is_ok_and(|one| one < other)
 }
 
 #[cfg(test)]
@@ -339,9 +346,21 @@ mod tests {
 
     #[test]
     fn what_is_older_than_the_cluster_is_of_another() {
-        let expected = "a.log:7: is of another cluster: the event is of 2026-11-01T10:58:59Z, and this cluster began at 2026-11-01T11:00:00Z";
-        assert_eq!(one("jane", "", "10:58:59").unwrap_err(), expected);
-        assert_eq!(one("jane", "", "10:59:30"), Ok(false));
+        let expected = "a.log:7: is of another cluster: the event is of 2026-11-01T09:59:59Z, and this cluster began at 2026-11-01T11:00:00Z";
+        assert_eq!(one("jane", "", "09:59:59").unwrap_err(), expected);
+        assert_eq!(one("jane", "", "10:00:00"), Ok(false));
+    }
+
+    #[test]
+    fn a_log_full_of_uids_takes_no_memory() {
+        let mut origin = Origin::default();
+        for n in 0..MAX_OF_ONE + 10 {
+            add(&mut origin, 1, USER, &format!("uid-{n}"), "12:00:00").unwrap();
+        }
+        add(&mut origin, 1, USER, &"u".repeat(MAX_UID + 1), "12:00:00").unwrap();
+        let long = format!("{USER}-{}", "x".repeat(MAX_USER));
+        add(&mut origin, 1, &long, "uid", "12:00:00").unwrap();
+        assert_eq!((origin.kept, origin.lives.len()), (MAX_OF_ONE, 1));
     }
 
     #[test]

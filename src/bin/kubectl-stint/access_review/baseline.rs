@@ -8,6 +8,7 @@ use crate::outcome::Failure;
 use crate::{read, show};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
 use std::path::Path;
 
 /// What all versions of the form begin with.
@@ -40,10 +41,14 @@ const MADE_OF: [(&str, &[&str]); 4] = [
     ),
 ];
 
+/// Largest report that is read: what this program writes of a large cluster is larger than what people write.
+const MAX_BYTES: u64 = 256 << 20;
+
 /// A report that was written with `-o json`, if it is whole and of a version that this program reads.
 pub fn read(file: &Path) -> Result<Report, Failure> {
     let name = show::line(&file.display().to_string());
-    let bytes = read::file(file)
+    let bytes = File::open(file)
+        .and_then(|file| read::bounded(file, MAX_BYTES))
         .map_err(|error| unusable(format!("the baseline {name} cannot be read: {error}")))?;
     let value: Value = serde_json::from_slice(&bytes)
         .map_err(|error| unusable(format!("the baseline {name} is no JSON: {error}")))?;

@@ -76,6 +76,10 @@ pub struct ReportArgs {
     #[arg(long, value_name = "FILE|-", num_args = 1.., value_hint = ValueHint::FilePath)]
     audit_log: Vec<String>,
 
+    /// Read the logs also when they prove to be of another cluster, and say so
+    #[arg(long, requires = "audit_log")]
+    any_cluster: bool,
+
     /// End with 1 when something that gives rights now is of this risk or more; with --baseline only what is new or has changed
     #[arg(long, value_enum, value_name = "RISK")]
     fail_on: Option<AtLeast>,
@@ -133,7 +137,12 @@ pub async fn run(args: &ReportArgs, out: &mut impl Write) -> Answer {
     };
     let mut report = model::assemble(&found, namespace, connection.now());
     if here.is_some() {
-        let log = audit_log::read(&args.audit_log, &Wanted::for_review(namespace), here)?;
+        let log = audit_log::read(
+            &args.audit_log,
+            &Wanted::for_review(namespace),
+            here,
+            args.any_cluster,
+        )?;
         log.say_what_it_is();
         used::add(&mut report, &found, &log);
     }

@@ -25,6 +25,8 @@ pub struct AuditLog {
     pub damaged: u64,
     /// Logs whose last event is half-written, as in one that is being written.
     pub half_written: usize,
+    /// Events that prove that the log is of another cluster.
+    pub foreign: u64,
     /// Logs without any account that has the UID that it has in the cluster.
     pub unconfirmed: usize,
     /// Requests of accounts that ended before the authorizer was asked.
@@ -100,9 +102,14 @@ impl AuditLog {
                 "with a half-written last event, which is left out",
             ),
             (
+                self.foreign,
+                "event",
+                "of another cluster: use that is told here may have happened there",
+            ),
+            (
                 self.unconfirmed as u64,
                 "log",
-                "without any account that has the UID that it has in this cluster: whether of this cluster is not known",
+                "without an event of an account with the UID that it has in this cluster: whether of this cluster is not known",
             ),
             (
                 self.unreadable,

@@ -76,6 +76,7 @@ fn told(log: &Log) -> AuditLog {
         last: at(log.period.last()),
         damaged: log.damaged,
         half_written: log.open_ended.len(),
+        foreign: log.foreign,
         unconfirmed: log.unconfirmed.len(),
         undecided: log.undecided,
         unreadable: log.unreadable,

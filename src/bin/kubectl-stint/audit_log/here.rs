@@ -34,11 +34,11 @@ impl Here {
     pub fn of_files() -> Self {
         Self {
             cluster: Cluster::default(),
-            remedy: "name roles and logs of the same cluster",
+            remedy: "name roles of the same cluster, read after the log was written",
         }
     }
 
-    /// Adds a ServiceAccount.
+    /// Adds a ServiceAccount; one without UID or age tells nothing.
     pub fn add(&mut self, account: &ObjectMeta) {
         let ObjectMeta {
             namespace: Some(namespace),

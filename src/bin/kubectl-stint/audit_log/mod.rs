@@ -40,6 +40,10 @@ pub struct Log {
     pub told: Vec<String>,
     /// Sources whose last line is half-written, as that of a log that is being written may be.
     pub open_ended: Vec<String>,
+    /// Events that prove that logs are of another cluster, where that is no error.
+    pub foreign: u64,
+    /// The first of it in words.
+    pub first_foreign: Option<String>,
     /// Sources without any account that has the UID that it has in the cluster.
     pub unconfirmed: Vec<String>,
     /// Requests of accounts as users that are none.
@@ -52,21 +56,25 @@ pub struct Log {
     pub of_the_cluster: u64,
 }
 
-/// Reads all sources, which must be of one cluster, and of this one where it is known.
-pub fn read(sources: &[String], wanted: &Wanted, here: Option<Here>) -> Result<Log, Failure> {
+/// Reads all sources, which must be of one cluster, and of this one where it is known. With `any_cluster` it is only told when they are not.
+pub fn read(
+    sources: &[String],
+    wanted: &Wanted,
+    here: Option<Here>,
+    any_cluster: bool,
+) -> Result<Log, Failure> {
     if sources.iter().filter(|name| *name == "-").count() > 1 {
         return Err(Failure::Error("stdin can be read only once".into()));
     }
     let mut log = Log::default();
     let mut progress = Progress::of(sources);
-    let mut checked = Checked::of(here);
+    let mut checked = Checked::of(here, any_cluster);
     for source in sources {
         read_one(source, wanted, &mut checked, &mut log, &mut progress)?;
     }
-    checked
-        .origin
-        .end()
-        .map_err(|foreign| checked.failure(foreign))?;
+    if let Err(foreign) = checked.origin.end() {
+        checked.found(foreign, &mut log)?;
+    }
     match log.events {
         0 => Err(Failure::Error("no event in what was named".into())),
         _ => Ok(log),
@@ -77,28 +85,35 @@ pub fn read(sources: &[String], wanted: &Wanted, here: Option<Here>) -> Result<L
 struct Checked {
     origin: Origin,
     remedy: &'static str,
+    any_cluster: bool,
 }
 
 impl Checked {
-    fn of(here: Option<Here>) -> Self {
-        match here {
-            None => Self {
-                origin: Origin::default(),
-                remedy: "",
-            },
-            Some(Here { cluster, remedy }) => Self {
-                origin: Origin::of(cluster),
-                remedy,
-            },
+    fn of(here: Option<Here>, any_cluster: bool) -> Self {
+        let (origin, remedy) = match here {
+            None => (Origin::default(), ""),
+            Some(Here { cluster, remedy }) => (Origin::of(cluster), remedy),
+        };
+        Self {
+            origin,
+            remedy,
+            any_cluster,
         }
     }
 
-    fn failure(&self, foreign: Foreign) -> Failure {
+    /// An error, or with the flag a line that is told once for all of its kind.
+    fn found(&self, foreign: Foreign, log: &mut Log) -> Result<(), Failure> {
+        if self.any_cluster {
+            log.foreign += 1;
+            log.first_foreign.get_or_insert_with(|| foreign.to_string());
+            return Ok(());
+        }
         let remedy = match foreign {
             Foreign::Mixed { .. } => "name the logs of one cluster",
             _ => self.remedy,
         };
-        Failure::Error(show::line(&format!("{foreign}; {remedy}")))
+        let why = format!("{foreign}; {remedy}; --any-cluster reads it all the same");
+        Err(Failure::Error(show::line(&why)))
     }
 }
 
@@ -123,8 +138,12 @@ impl Log {
         }
         for source in &self.unconfirmed {
             say(format!(
-                "{source}: no account in it has the UID that it has in this cluster, so whether it is a log of this cluster is not known"
+                "{source}: no event that was looked at is of an account with the UID that it has in this cluster, so whether it is a log of this cluster is not known"
             ));
+        }
+        if let Some(first) = &self.first_foreign {
+            let count = counted(self.foreign, "event");
+            say(format!("{count} of another cluster, the first: {first}"));
         }
         if let (Some(first), Some(last)) = (self.period.first(), self.period.last()) {
             say(format!(

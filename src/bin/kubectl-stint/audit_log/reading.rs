@@ -185,8 +185,10 @@ impl<'a> Reading<'a> {
             source: self.source.clone(),
             line,
         };
-        let known = self.checked.origin.add(event, place);
-        self.confirmed |= known.map_err(|foreign| self.checked.failure(foreign))?;
+        match self.checked.origin.add(event, place) {
+            Ok(known) => self.confirmed |= known,
+            Err(foreign) => self.checked.found(foreign, self.log)?,
+        }
         Ok(())
     }
 

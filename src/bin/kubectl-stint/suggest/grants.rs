@@ -10,6 +10,7 @@ use crate::requests::{self, Scope, everything};
 use crate::world::RBAC;
 use jiff::Timestamp;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -85,7 +86,7 @@ impl Known {
             ("", "ServiceAccount") => {
                 let metadata = object.node.get("metadata").map(|node| node.value());
                 let metadata = serde_json::from_value(metadata.unwrap_or_default());
-                if let Ok(metadata) = &metadata {
+                if let Ok(metadata @ ObjectMeta { uid: Some(_), .. }) = &metadata {
                     self.here.get_or_insert_with(Here::of_files).add(metadata);
                 }
             }

@@ -15,7 +15,7 @@ pub fn log(log: &Log) -> Value {
     json!({
         "sources": log.sources, "events": log.events, "first": log.period.first(), "last": log.period.last(),
         "damaged": log.damaged, "impersonations": log.impersonations, "unreadable": log.unreadable,
-        "undecided": log.undecided, "unconfirmed": log.unconfirmed.len()
+        "undecided": log.undecided, "unconfirmed": log.unconfirmed.len(), "foreign": log.foreign
     })
 }
 

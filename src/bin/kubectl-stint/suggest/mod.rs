@@ -104,6 +104,10 @@ pub struct SuggestArgs {
     #[arg(long, value_name = "NAME")]
     policy_name: Option<String>,
 
+    /// Read logs of several clusters, and of another one than --online or --rbac, and say so
+    #[arg(long)]
+    any_cluster: bool,
+
     /// Fail when lines are damaged
     #[arg(long)]
     strict: bool,
@@ -145,7 +149,7 @@ pub async fn run(args: &SuggestArgs, out: &mut impl Write) -> Answer {
     )?;
     check(args)?;
     let mut known = held(args).await?;
-    let log = audit_log::read(&args.sources, &wanted, known.here.take())?;
+    let log = audit_log::read(&args.sources, &wanted, known.here.take(), args.any_cluster)?;
     for told in log.damage() {
         eprintln!("kubectl-stint: {}", show::line(&told));
     }
