@@ -15,6 +15,7 @@ KUBERNETES := 1.37
 # Tests named cluster_* start a real control plane; the others need nothing but cargo.
 TESTS      := $(basename $(notdir $(wildcard tests/*.rs)))
 FAST_TESTS := $(filter-out cluster_%,$(TESTS))
+SLOW_TESTS := $(filter cluster_%,$(TESTS))
 
 # $(call need,PROGRAM,WHAT TO DO) stops with a reason when the program is missing.
 need = @command -v $(1) >/dev/null || { echo "make $@: '$(1)' is missing: $(2)" >&2; exit 1; }
@@ -34,7 +35,14 @@ demo: programs ## See a grant come, work and end in a real API server (KEEP=1 le
 .PHONY: test
 test: programs ## Run every test, those with a real control plane included
 	@tests/cluster/build.sh $(CLUSTER) promtool reports cert-manager
-	cargo test
+	cargo test --no-run
+	@echo "tests without a control plane run beside those with one, and are shown after them: $(TARGET)/fast-tests.log"
+	@# Those with a control plane mostly wait.
+	@{ cargo test --lib --bins $(addprefix --test ,$(FAST_TESTS)) && cargo test --doc; } >$(TARGET)/fast-tests.log 2>&1 & \
+	  fast=$$!; trap 'kill $$fast 2>/dev/null' INT TERM; \
+	  cargo test $(addprefix --test ,$(SLOW_TESTS)); slow=$$?; \
+	  wait $$fast; quick=$$?; cat $(TARGET)/fast-tests.log; \
+	  [ $$slow = 0 ] && [ $$quick = 0 ]
 
 .PHONY: test-fast
 test-fast: rust ## Run the tests that need no control plane

@@ -19,6 +19,11 @@ pub trait Clock: Send + Sync + 'static {
     fn local(&self) -> Timestamp {
         self.now()
     }
+
+    /// What the clock of the machine shows at this moment, which nothing is decided by.
+    fn wall(&self) -> Timestamp {
+        self.now()
+    }
 }
 
 /// The local clock, corrected by what the API server's `Date` headers prove.
@@ -124,6 +129,10 @@ impl Clock for SystemClock {
         // Both fail in some thousands of years.
         let passed = SignedDuration::try_from(passed).unwrap_or_default();
         start.saturating_add(passed).unwrap_or(start)
+    }
+
+    fn wall(&self) -> Timestamp {
+        Timestamp::now()
     }
 }
 

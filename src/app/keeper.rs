@@ -70,7 +70,7 @@ impl Keeper {
             self.tell(&faults, &told).await;
             told = faults;
             keyed |= self.load_keys(now, &receipt_keys).await;
-            clock.remark(&skew(self.clock.local(), self.clock.now()));
+            clock.remark(&skew(self.clock.wall(), self.clock.now()));
             let ready = trusted && keyed;
             let waits = self.certificates.waits(now).unwrap_or(KEEP_UP);
             let pause = if ready {

@@ -151,7 +151,9 @@ impl Certificates {
         let seen = self.seen();
         let (authority, since) = seen.published.as_ref()?;
         let rest = SPREAD - now.duration_since(*since);
-        (*authority != seen.served_authority).then(|| rest.try_into().unwrap_or_default())
+        // When it is over and nothing is served yet, something is wrong that this look did not mend.
+        let waits = *authority != seen.served_authority && rest.is_positive();
+        rest.try_into().ok().filter(|_| waits)
     }
 
     /// One look: make or renew what is due, or read what others made; publish the authority, then serve the certificate. In this

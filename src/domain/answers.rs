@@ -6,21 +6,25 @@ use crate::domain::judge::{NotYet, Verdict, judge};
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 
-/// Most policies that are told; the API server passes ten warnings on.
+/// Most policies that are told; an answer holds ten warnings.
 const MAX_TOLD: usize = 8;
 
-/// A line for each policy that selects the request.
+/// A line for each policy that selects the request, those that admit it first.
 pub fn of_each_policy(grant: &Grant, mut facts: Facts, now: Timestamp) -> Vec<String> {
-    let policies = std::mem::take(&mut facts.policies);
-    let more = policies.len().saturating_sub(MAX_TOLD);
     let mut told = Vec::new();
-    for one in policies.into_iter().take(MAX_TOLD) {
+    for one in std::mem::take(&mut facts.policies) {
         let name = one.0.name().to_owned();
         facts.policies = vec![one];
-        if let Some(answer) = answer(judge(grant, &facts, now)) {
-            told.push(format!("policy '{name}' {answer}"));
+        let verdict = judge(grant, &facts, now);
+        let refused = matches!(verdict, Verdict::Refused(_));
+        if let Some(answer) = answer(verdict) {
+            told.push((refused, format!("policy '{name}' {answer}")));
         }
     }
+    told.sort_by_key(|(refused, _)| *refused);
+    let mut told: Vec<String> = told.into_iter().map(|(_, words)| words).collect();
+    let more = told.len().saturating_sub(MAX_TOLD);
+    told.truncate(MAX_TOLD);
     if more > 0 {
         told.push(format!("and {more} more policies, which are not told"));
     }
