@@ -129,10 +129,14 @@ async fn tells_what_is_there(api: ReportApi, namespace: &str) {
     for name in ["view", "cluster-admin", "system:node", "reads-deployments"] {
         assert!(!names.contains(name), "{name} in {names:?}");
     }
-    let (_, metrics) = stint.admin_get("/metrics").await.unwrap();
-    assert!(
-        metrics.contains("stint_guard_standing_findings{kind=\"RoleBinding\",result=\"fail\"}")
-    );
+    // Counted when the look is over, which the reports do not wait for.
+    eventually("the metric counts it", async || {
+        let (_, metrics) = stint.admin_get("/metrics").await.unwrap();
+        metrics
+            .contains("stint_guard_standing_findings{kind=\"RoleBinding\",result=\"fail\"}")
+            .then_some(())
+    })
+    .await;
 }
 
 /// How many looks went well, by the metric.
