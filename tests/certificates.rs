@@ -118,6 +118,13 @@ impl Replica {
     }
 }
 
+async fn pair(api: &FakeApi, mode: &str) -> [Replica; 2] {
+    [
+        Replica::new(api, "one", mode).await,
+        Replica::new(api, "two", mode).await,
+    ]
+}
+
 fn published(api: &FakeApi, kind: &str) -> String {
     published_in(api, kind, "stint")
 }
@@ -205,8 +212,7 @@ async fn two_replicas_that_start_at_once_make_one_authority() {
     // The other one is held up at another call each time.
     for held_up in 0..8 {
         let api = cluster();
-        let one = Replica::new(&api, "one", "operator").await;
-        let two = Replica::new(&api, "two", "operator").await;
+        let [one, two] = pair(&api, "operator").await;
         let calls = std::sync::atomic::AtomicUsize::new(0);
         let nth = move |c: &Call| {
             c.user == "two" && calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == held_up
@@ -234,8 +240,7 @@ async fn two_replicas_that_start_at_once_make_one_authority() {
 #[tokio::test]
 async fn a_replica_that_was_held_up_publishes_nothing_old() {
     let (api, now) = (cluster(), Timestamp::now());
-    let one = Replica::new(&api, "one", "operator").await;
-    let two = Replica::new(&api, "two", "operator").await;
+    let [one, two] = pair(&api, "operator").await;
     one.keep(now).await;
     two.keep(now).await;
     // Somebody took the bundle away, so both publish; the authority changes while what one sends is under way.
@@ -274,10 +279,7 @@ async fn a_replica_that_was_held_up_publishes_nothing_old() {
 async fn a_hundred_rotations_under_load_lose_no_review() {
     let api = cluster();
     let begin = Timestamp::now();
-    let replicas = [
-        Replica::new(&api, "one", "operator").await,
-        Replica::new(&api, "two", "operator").await,
-    ];
+    let replicas = pair(&api, "operator").await;
     for replica in &replicas {
         assert_eq!(replica.keep(begin).await, []);
     }
@@ -344,10 +346,7 @@ impl Replica {
 #[tokio::test]
 async fn a_secret_that_is_deleted_is_made_anew_and_both_authorities_are_trusted_for_a_while() {
     let (api, now) = (cluster(), Timestamp::now());
-    let (one, two) = (
-        Replica::new(&api, "one", "operator").await,
-        Replica::new(&api, "two", "operator").await,
-    );
+    let [one, two] = pair(&api, "operator").await;
     assert_eq!((one.keep(now).await, two.keep(now).await), (vec![], vec![]));
     let (first, served) = (
         published(&api, KINDS[0]),
@@ -378,10 +377,7 @@ async fn a_secret_that_is_deleted_is_made_anew_and_both_authorities_are_trusted_
 #[tokio::test]
 async fn what_is_still_served_is_trusted_when_the_secret_is_deleted_again() {
     let (api, now) = (cluster(), Timestamp::now());
-    let (one, two) = (
-        Replica::new(&api, "one", "operator").await,
-        Replica::new(&api, "two", "operator").await,
-    );
+    let [one, two] = pair(&api, "operator").await;
     assert_eq!((one.keep(now).await, two.keep(now).await), (vec![], vec![]));
     let served = two.webhook_certificate(&api, now).await;
     for second in 0..3 {
@@ -424,10 +420,7 @@ async fn a_given_certificate_is_served_and_its_authority_published() {
 #[tokio::test]
 async fn a_given_authority_is_exchanged_with_both_trusted_for_a_while() {
     let (api, now) = (cluster(), Timestamp::now());
-    let (one, two) = (
-        Replica::new(&api, "one", "secret").await,
-        Replica::new(&api, "two", "secret").await,
-    );
+    let [one, two] = pair(&api, "secret").await;
     let (old, new) = (made(now), made(now));
     give(&api, &old, &old.ca_pem);
     assert_eq!((one.keep(now).await, two.keep(now).await), (vec![], vec![]));

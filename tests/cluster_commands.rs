@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use support::audit;
 use support::cluster::{User, eventually};
-use support::command::{self, COMMANDS, Ended, with_files};
+use support::command::{self, COMMANDS, Ended, words};
 use support::operator::Stint;
 use support::outside::Outside;
 use support::team::{Team, create};
@@ -1064,17 +1064,14 @@ async fn every_command_names_the_right_that_is_missing() {
     std::fs::write(&access, request.to_string()).unwrap();
     std::fs::write(&log, audit::log(&[audit::event("get pods a/b")])).unwrap();
     let mut wrong = Vec::new();
-    for (args, lacks) in COMMANDS {
-        let mut args = with_files(args, &access, &log);
-        // A command of its own follows.
-        let place = args.iter().position(|word| word == "--");
-        let mut flags = vec!["--as", "nobody"];
-        if !["lockdown", "unlock", "suggest"].contains(&args[0].as_str()) {
-            flags.extend(["-n", ns]);
-        }
-        let place = place.unwrap_or(args.len());
-        args.splice(place..place, flags.iter().map(|flag| (*flag).to_owned()));
-        let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    for (command, lacks) in COMMANDS {
+        // These know no namespace.
+        let whole = ["lockdown", "unlock", "suggest"];
+        let flags: &[&str] = match whole.iter().any(|name| command.starts_with(name)) {
+            true => &["--as", "nobody"],
+            false => &["--as", "nobody", "-n", ns],
+        };
+        let words = words(command, flags, &access, &log);
         let ended = command::stint(cluster, User::Admin, &words).await;
         let err = &ended.err;
         let told = ["'nobody' may not ", lacks, "; ask for "];

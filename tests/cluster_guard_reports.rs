@@ -85,16 +85,20 @@ fn has(report: &Value, code: &str, outcome: &str) -> bool {
         .any(|r| r["rule"] == code && r["result"] == outcome)
 }
 
+/// Waits for a metric.
+async fn counts(stint: &Stint, metric: &str) {
+    eventually(metric, async || {
+        let (_, metrics) = stint.admin_get("/metrics").await.unwrap();
+        metrics.contains(metric).then_some(())
+    })
+    .await;
+}
+
 async fn tells_what_is_there(api: ReportApi, namespace: &str) {
     let stint = reporting(api).await;
     let admin = stint.cluster().admin();
-    eventually("a missing kind is counted", async || {
-        let (_, metrics) = stint.admin_get("/metrics").await.unwrap();
-        metrics
-            .contains("stint_guard_scans_total{result=\"failed\"}")
-            .then_some(())
-    })
-    .await;
+    // The kind is missing.
+    counts(stint, "stint_guard_scans_total{result=\"failed\"}").await;
     install_crds(stint, api).await;
 
     let binding = eventually("the standing binding has a report", async || {
@@ -130,12 +134,10 @@ async fn tells_what_is_there(api: ReportApi, namespace: &str) {
         assert!(!names.contains(name), "{name} in {names:?}");
     }
     // Counted when the look is over, which the reports do not wait for.
-    eventually("the metric counts it", async || {
-        let (_, metrics) = stint.admin_get("/metrics").await.unwrap();
-        metrics
-            .contains("stint_guard_standing_findings{kind=\"RoleBinding\",result=\"fail\"}")
-            .then_some(())
-    })
+    counts(
+        stint,
+        "stint_guard_standing_findings{kind=\"RoleBinding\",result=\"fail\"}",
+    )
     .await;
 }
 

@@ -405,15 +405,6 @@ fn sarif_has_rules_with_help_and_results_with_places() {
     );
 }
 
-fn bomb() -> String {
-    let mut text = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned();
-    for (of, name) in ('a'..='l').zip('b'..) {
-        let aliases = vec![format!("*{of}"); 9].join(",");
-        text.push_str(&format!("{name}: &{name} [{aliases}]\n"));
-    }
-    text
-}
-
 #[rstest]
 #[case::nested_flow("a: ".to_owned() + &"[".repeat(1 << 20), "limit")]
 #[case::nested_blocks("- ".repeat(1 << 19), "budget")]

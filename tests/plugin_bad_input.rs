@@ -9,16 +9,6 @@ use support::plugin::*;
 /// One byte more than is read of a file.
 const TOO_LARGE: u64 = (64 << 20) + 1;
 
-/// Aliases of aliases: a few lines, and more values than a machine holds.
-fn bomb() -> String {
-    let mut text = "apiVersion: v1\nkind: ConfigMap\na: &a [x,x,x,x,x,x,x,x,x]\n".to_owned();
-    for (of, name) in ('a'..='l').zip('b'..) {
-        let aliases = vec![format!("*{of}"); 9].join(",");
-        text.push_str(&format!("{name}: &{name} [{aliases}]\n"));
-    }
-    text
-}
-
 /// A folder with the bad files, and a good one of each kind that commands want beside them.
 fn folder() -> Folder {
     let folder = Folder::new();
@@ -29,7 +19,10 @@ fn folder() -> Folder {
     let account =
         "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: migrator, namespace: payments}\n";
     folder
-        .file("bomb", bomb())
+        .file(
+            "bomb",
+            format!("apiVersion: v1\nkind: ConfigMap\n{}", bomb()),
+        )
         .file("account.yaml", account)
         .file("audit.log", "");
     folder

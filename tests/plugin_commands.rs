@@ -4,7 +4,7 @@ mod support;
 
 use rstest::rstest;
 use serde_json::{Value, json};
-use support::command::{COMMANDS, with_files};
+use support::command::{COMMANDS, words};
 use support::plugin::*;
 use support::{audit, case};
 
@@ -601,38 +601,19 @@ fn every_command_names_a_context_and_a_server_that_are_not_there() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let kubeconfig = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c", "users": [{"name": "u", "user": {}}],
-        "clusters": [{"name": "k", "cluster": {"server": format!("http://{address}")}}],
-        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u", "namespace": "payments"}}]});
-    folder.file("kubeconfig", kubeconfig.to_string());
-    let report = (&["report"][..], "");
-    for (args, _) in COMMANDS.into_iter().chain([report]) {
-        let mut args = with_files(args, "access.yaml", "audit.log");
-        let place = args
-            .iter()
-            .position(|word| word == "--")
-            .unwrap_or(args.len());
-        for (more, says) in [
-            (
-                &["--context", "prod"][..],
-                "the kubeconfig has no context 'prod'; it has c; choose one with --context"
-                    .to_owned(),
-            ),
-            (
-                &[],
-                format!("cannot reach the API server http://{address}: "),
-            ),
-        ] {
+    kubeconfig(&folder, address);
+    let no_context = "the kubeconfig has no context 'prod'; it has c; choose one with --context";
+    let no_server = format!("cannot reach the API server http://{address}: ");
+    let commands = COMMANDS.iter().map(|(command, _)| *command);
+    for command in commands.chain(["report"]) {
+        for (more, says) in [(&["--context", "prod"][..], no_context), (&[], &no_server)] {
             let flags = [&["--kubeconfig", "kubeconfig"], more].concat();
-            let all = args.splice(place..place, flags.iter().map(|flag| (*flag).to_owned()));
-            drop(all);
-            let words: Vec<&str> = args.iter().map(String::as_str).collect();
+            let words = words(command, &flags, "access.yaml", "audit.log");
             let output = folder.run(&words);
             let (status, err) = (status(&output), stderr(&output));
             assert_eq!(status, 2, "{words:?}: {err}");
             assert_eq!(err.lines().count(), 1, "{words:?}: {err}");
-            assert!(err.contains(&says), "{words:?}: {err}");
-            args.drain(place..place + flags.len());
+            assert!(err.contains(says), "{words:?}: {err}");
         }
     }
 }

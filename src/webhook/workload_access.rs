@@ -116,11 +116,10 @@ impl Admission {
             extended: None,
         };
         let observed = Observed::default();
-        let facts = match self.facts_of(&object, &grant, asked, &observed).await {
-            Ok(facts) => facts,
+        let (facts, now) = match self.known(&object, &grant, asked, &observed).await {
+            Ok(known) => known,
             Err(error) => return no_facts(&error),
         };
-        let now = self.clock.now();
         let answer = self.answer(judge(&grant, &facts, now));
         match answer {
             Answer::Allow if review.dry_run => Answer::Warn(of_each_policy(&grant, facts, now)),
@@ -140,24 +139,25 @@ impl Admission {
         asked: Asked,
         observed: &Observed,
     ) -> Result<Verdict, ApiError> {
-        let facts = self.facts_of(object, grant, asked, observed).await?;
-        Ok(judge(grant, &facts, self.clock.now()))
+        let (facts, now) = self.known(object, grant, asked, observed).await?;
+        Ok(judge(grant, &facts, now))
     }
 
-    async fn facts_of(
+    /// What the judgement is made of: the facts, and the instant that they are counted at.
+    async fn known(
         &self,
         object: &impl AccessRequest,
         grant: &Grant,
         asked: Asked,
         observed: &Observed,
-    ) -> Result<Facts, ApiError> {
+    ) -> Result<(Facts, Timestamp), ApiError> {
         let mut facts = self.facts.gather(object, grant, asked, observed).await?;
         if facts.policies.is_empty() {
             self.facts.add_live_policies(&mut facts).await?;
         }
         let now = self.clock.now();
         add_others(&mut facts, &self.facts.others(grant, now));
-        Ok(facts)
+        Ok((facts, now))
     }
 
     pub(super) fn answer(&self, verdict: Verdict) -> Answer {

@@ -82,86 +82,48 @@ pub async fn stint(cluster: &Cluster, user: User, args: &[&str]) -> Ended {
 }
 
 /// Every command that asks a cluster, with what it asks first that needs a right. `ACCESS` stands for a manifest, `LOG` for an audit log.
-pub const COMMANDS: [(&[&str], &str); 18] = [
-    (&["list"], "list workloadaccesses.stint.dev"),
-    (&["list", "--watch"], "list workloadaccesses.stint.dev"),
-    (&["explain", "x"], "get workloadaccesses.stint.dev 'x'"),
+pub const COMMANDS: [(&str, &str); 18] = [
+    ("list", "list workloadaccesses.stint.dev"),
+    ("list --watch", "list workloadaccesses.stint.dev"),
+    ("explain x", "get workloadaccesses.stint.dev 'x'"),
     (
-        &[
-            "request",
-            "x",
-            "--account",
-            "a",
-            "--verb",
-            "get",
-            "--resource",
-            "pods",
-            "--for",
-            "1h",
-            "--reason",
-            "r",
-            "--create",
-        ],
+        "request x --account a --verb get --resource pods --for 1h --reason r --create",
         "create workloadaccesses.stint.dev",
     ),
     (
-        &[
-            "request",
-            "x",
-            "--account",
-            "a",
-            "--verb",
-            "get",
-            "--resource",
-            "pods",
-            "--for",
-            "1h",
-            "--reason",
-            "r",
-            "--dry-run",
-            "server",
-        ],
+        "request x --account a --verb get --resource pods --for 1h --reason r --dry-run server",
         "create workloadaccesses.stint.dev",
     ),
-    (
-        &["extend", "x", "--by", "1h"],
-        "get workloadaccesses.stint.dev 'x'",
-    ),
-    (&["revoke", "x"], "patch workloadaccesses.stint.dev 'x'"),
-    (
-        &["approve", "x", "--yes"],
-        "get workloadaccesses.stint.dev 'x'",
-    ),
-    (
-        &["deny", "x", "--yes"],
-        "get workloadaccesses.stint.dev 'x'",
-    ),
-    (
-        &["review", "x", "--yes"],
-        "get workloadaccesses.stint.dev 'x'",
-    ),
-    (&["lockdown", "p", "--yes"], "accesspolicies.stint.dev"),
-    (&["unlock", "p", "--yes"], "accesspolicies.stint.dev"),
-    (&["who-can", "get", "pods"], "list "),
-    (&["can", "x"], "get workloadaccesses.stint.dev 'x'"),
-    (
-        &["exec", "x", "--", "true"],
-        "get workloadaccesses.stint.dev 'x'",
-    ),
-    (
-        &["lint", "--online", "ACCESS"],
-        "create workloadaccesses.stint.dev",
-    ),
-    (&["suggest", "--online", "LOG"], "list roles"),
-    (&["adopt"], "list "),
+    ("extend x --by 1h", "get workloadaccesses.stint.dev 'x'"),
+    ("revoke x", "patch workloadaccesses.stint.dev 'x'"),
+    ("approve x --yes", "get workloadaccesses.stint.dev 'x'"),
+    ("deny x --yes", "get workloadaccesses.stint.dev 'x'"),
+    ("review x --yes", "get workloadaccesses.stint.dev 'x'"),
+    ("lockdown p --yes", "accesspolicies.stint.dev"),
+    ("unlock p --yes", "accesspolicies.stint.dev"),
+    ("who-can get pods", "list "),
+    ("can x", "get workloadaccesses.stint.dev 'x'"),
+    ("exec x -- true", "get workloadaccesses.stint.dev 'x'"),
+    ("lint --online ACCESS", "create workloadaccesses.stint.dev"),
+    ("suggest --online LOG", "list roles"),
+    ("adopt", "list "),
 ];
 
-/// The arguments of one of them, with these files.
-pub fn with_files(args: &[&str], access: &str, log: &str) -> Vec<String> {
-    let file = |word: &&str| match *word {
-        "ACCESS" => access.to_owned(),
-        "LOG" => log.to_owned(),
-        other => other.to_owned(),
+/// The words of one of them with these files, and with flags before a command of its own that may follow.
+pub fn words<'a>(
+    command: &'a str,
+    flags: &[&'a str],
+    access: &'a str,
+    log: &'a str,
+) -> Vec<&'a str> {
+    let file = |word| match word {
+        "ACCESS" => access,
+        "LOG" => log,
+        other => other,
     };
-    args.iter().map(file).collect()
+    let mut words: Vec<&str> = command.split(' ').map(file).collect();
+    let own = words.iter().position(|word| *word == "--");
+    let place = own.unwrap_or(words.len());
+    words.splice(place..place, flags.iter().copied());
+    words
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -67,13 +67,18 @@ pub fn api_server_that(folder: &Folder, mut answer: impl FnMut(&str) -> Answer +
 fn listen(folder: &Folder) -> TcpListener {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
+    kubeconfig(folder, address);
+    listener
+}
+
+/// A kubeconfig in the folder, for a server at this address.
+pub fn kubeconfig(folder: &Folder, address: SocketAddr) {
     let kubeconfig = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "c", "users": [{"name": "u", "user": {}}],
         "clusters": [{"name": "k", "cluster": {"server": format!("http://{address}")}}],
         "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u", "namespace": "payments"}}]
     });
     folder.file("kubeconfig", kubeconfig.to_string());
-    listener
 }
 
 /// One request and its answer.
@@ -183,4 +188,14 @@ pub fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let folder = test.parent().and_then(Path::parent).unwrap();
     folder.join("kubectl-stint")
+}
+
+/// Aliases of aliases in YAML: a few lines, and more values than a machine holds.
+pub fn bomb() -> String {
+    let mut text = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned();
+    for (of, name) in ('a'..='l').zip('b'..) {
+        let aliases = vec![format!("*{of}"); 9].join(",");
+        text.push_str(&format!("{name}: &{name} [{aliases}]\n"));
+    }
+    text
 }

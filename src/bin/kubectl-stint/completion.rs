@@ -16,6 +16,7 @@ use stint::api::AccessPolicy;
 
 /// Longest wait for names: whoever presses Tab does not wait.
 const PATIENCE: Duration = Duration::from_secs(2);
+
 /// What the shell does beside the candidates: the directives of Cobra (`ShellCompDirective…`).
 #[derive(Clone, Copy, Debug)]
 enum Directive {

@@ -223,6 +223,7 @@ async fn watch(
             first[number].take(event);
             if first.iter().all(|scope| scope.whole) {
                 let objects = first.iter().flat_map(|scope| scope.objects.values());
+                let objects = objects.filter(|object| !args.active || is_active(object));
                 let objects: Vec<DynamicObject> = objects.cloned().collect();
                 shown = Some(Watched::begin(args, &objects, connection.now(), out)?);
             }
@@ -284,11 +285,10 @@ impl Watched {
         out: &mut impl Write,
     ) -> io::Result<Self> {
         let mut watched = Self {
-            table: table(args, &[], now),
+            table: table(args, first, now),
             active: HashSet::new(),
         };
         if matches!(args.output, None | Some(Form::Wide)) {
-            watched.table = table(args, first, now);
             watched.table.write_heads(out)?;
         }
         for object in first {

@@ -157,11 +157,7 @@ impl Table {
     /// The table of these rows, each as long as the heads.
     pub fn new(heads: &[&'static str], rows: Vec<Vec<Cell>>, style: Style) -> Self {
         let mut widths: Vec<usize> = heads.iter().map(|head| head.len()).collect();
-        for row in &rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.text.chars().count());
-            }
-        }
+        rows.iter().for_each(|row| widen(&mut widths, row));
         if !style.wide {
             fit(&mut widths);
         }
@@ -192,17 +188,11 @@ impl Table {
 
     /// Prints one more row. One that needs more room than those before makes its columns wider.
     pub fn add_row(&mut self, row: &[Cell], out: &mut impl Write) -> io::Result<()> {
-        self.widen(row);
-        self.write_row(row, out)
-    }
-
-    fn widen(&mut self, row: &[Cell]) {
-        for (width, cell) in self.widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.text.chars().count());
-        }
+        widen(&mut self.widths, row);
         if !self.style.wide {
             fit(&mut self.widths);
         }
+        self.write_row(row, out)
     }
 
     fn write_row(&self, row: &[Cell], out: &mut impl Write) -> io::Result<()> {
@@ -216,6 +206,13 @@ impl Table {
             }
         }
         writeln!(out, "{}", text.trim_end())
+    }
+}
+
+/// Makes room for a row.
+fn widen(widths: &mut [usize], row: &[Cell]) {
+    for (width, cell) in widths.iter_mut().zip(row) {
+        *width = (*width).max(cell.text.chars().count());
     }
 }
 

@@ -104,12 +104,9 @@ pub async fn everything_of(
 
 /// The cluster that audit logs are to be of, as far as the user may know it.
 pub async fn here(connection: &Connection, namespace: Option<&str>, found: &mut Found) -> Here {
-    let mut here = Here::asked(found.cluster_since);
     let accounts = here::accounts(connection, namespace).await;
-    for account in found.take("serviceaccounts", accounts) {
-        here.add(&account);
-    }
-    here
+    let accounts = found.take("serviceaccounts", accounts);
+    Here::asked(found.cluster_since, &accounts)
 }
 
 async fn read_requests(connection: &Connection, namespace: Option<&str>, found: &mut Found) {

@@ -22,12 +22,14 @@ pub struct Here {
 }
 
 impl Here {
-    /// The cluster that is asked.
-    pub fn asked(since: Option<Timestamp>) -> Self {
-        Self {
+    /// The cluster that is asked: when it began, and its ServiceAccounts.
+    pub fn asked(since: Option<Timestamp>, accounts: &[ObjectMeta]) -> Self {
+        let mut here = Self {
             cluster: Cluster::since(since),
             remedy: "check the context (--context), or name other logs",
-        }
+        };
+        accounts.iter().for_each(|account| here.add(account));
+        here
     }
 
     /// The cluster that files are of.

@@ -239,9 +239,7 @@ async fn cluster(connection: &Connection, unread: &mut Vec<String>) -> Here {
     let system = system.map_err(&mut without).unwrap_or_default();
     let accounts = here::accounts(connection, None).await;
     let accounts = accounts.map_err(&mut without).unwrap_or_default();
-    let mut here = Here::asked(system.creation_timestamp.map(|time| time.0));
-    accounts.iter().for_each(|account| here.add(account));
-    here
+    Here::asked(system.creation_timestamp.map(|time| time.0), &accounts)
 }
 
 fn is_basic(key: &BindingKey) -> bool {
