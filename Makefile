@@ -12,9 +12,6 @@ IMAGES  := $(TARGET)/image
 # The newest Kubernetes that the tests run on.
 KUBERNETES := 1.37
 
-# What clippy looks at; each program of tests compiles what they share again, which takes longer than everything else.
-LINTED := --all-targets
-
 # Tests named cluster_* start a real control plane; the others need nothing but cargo.
 TESTS      := $(basename $(notdir $(wildcard tests/*.rs)))
 FAST_TESTS := $(filter-out cluster_%,$(TESTS))
@@ -37,7 +34,7 @@ demo: programs ## See a grant come, work and end in a real API server (KEEP=1 le
 
 .PHONY: test
 test: programs ## Run every test, those with a real control plane included
-	@tests/cluster/build.sh $(CLUSTER) promtool reports cert-manager
+	@tests/cluster/build.sh $(CLUSTER) promtool reports monitoring cert-manager
 	cargo test --no-run
 	@echo "tests without a control plane run beside those with one, and are shown after them: $(TARGET)/fast-tests.log"
 	@# Those with a control plane mostly wait.
@@ -61,9 +58,9 @@ test-oldest: rust ## Run the tests of grants and guarantees on the oldest Kubern
 
 .PHONY: lint
 lint: rust ## Check format, lints, documentation, dependencies and the chart
-	cargo fmt --check
-	cargo clippy $(LINTED) -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	@if ! cargo deny --version >/dev/null 2>&1; then \
 	  echo "lint: cargo-deny is not installed, so dependencies are not checked ('cargo install cargo-deny' adds it)"; \
 	else set -ex; \

@@ -18,7 +18,7 @@ fi
 # It writes beside Cargo.toml, and nowhere else. The time is that of the commit, and the path of this machine is left out: the same
 # sources give the same file.
 mkdir -p "$(dirname "$out")"
-trap 'rm -f stint-sbom.json' EXIT
+trap 'rm -f stint-sbom.json tests/support/stint-sbom.json' EXIT
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 0) "$tool" cyclonedx --quiet --format json --spec-version 1.5 --target "$triple" --override-filename stint-sbom
 sed "s|path+file://$PWD|path+file:///stint|" stint-sbom.json >"$out"
 

@@ -1,8 +1,6 @@
 //! Admission of approvals: who may decide on what, told all at once when the decision is made, and the seal that only Stint
 //! gives.
 
-mod support;
-
 use jiff::SignedDuration;
 use rstest::rstest;
 use serde_json::{Value, json};

@@ -1,8 +1,6 @@
 //! Approvals seen from outside, in virtual time: who must approve before a grant begins, what counts for nothing, and what
 //! happens when the operator dies at any moment.
 
-mod support;
-
 use std::time::Duration;
 
 use jiff::SignedDuration;

@@ -1,21 +1,14 @@
 //! Attribution: each transition of a request is told once, to the audit log and on the binding, with who asked and why.
 
-#[path = "support/json_schema.rs"]
-mod json_schema;
-mod support;
-#[path = "support/told.rs"]
-mod told;
-#[path = "support/wide.rs"]
-mod wide;
-
 use jiff::SignedDuration;
-use json_schema::misfits;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
 use support::edit::edit;
+use support::json_schema::misfits;
+use support::told::Told;
+use support::wide;
 use support::world::{NAMESPACE, World};
-use told::Told;
 
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);

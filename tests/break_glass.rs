@@ -1,7 +1,5 @@
 //! Access in an emergency, in virtual time: at once, loudly, and looked at by somebody else afterwards.
 
-mod support;
-
 use std::time::Duration;
 
 use jiff::SignedDuration;

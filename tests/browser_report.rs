@@ -1,7 +1,5 @@
 //! The page of `kubectl stint report` in a real browser, without any network. Where no browser is installed, this is said and not run.
 
-mod support;
-
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

@@ -1,7 +1,5 @@
 //! The catalogue of over-broad rules, by example.
 
-mod support;
-
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeSet;

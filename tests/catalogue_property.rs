@@ -1,18 +1,13 @@
 //! The compiled catalogue finds what its file says, on a million random sets of rules made of the catalogue's own words,
 //! wildcards and junk.
 
-#[path = "support/dice.rs"]
-mod dice;
-#[path = "support/naive_catalogue.rs"]
-mod naive_catalogue;
-
-use dice::{Dice, holds_for};
-use naive_catalogue::{Catalogue, Names, Probe, catalogue};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use stint::domain::catalogue::{self as compiled, Disposition, Scope};
 use stint::domain::patterns::Patterns;
 use stint::domain::rules::Rule;
+use support::dice::{Dice, holds_for};
+use support::naive_catalogue::{Catalogue, Names, Probe, catalogue};
 
 const CASES: u64 = 1_000_000;
 

@@ -1,13 +1,8 @@
 //! The webhook's certificate, whoever makes it: over real TLS, trusted by nothing but what the webhook configurations say.
 
-#[path = "support/registered.rs"]
-mod registered;
-mod support;
-#[path = "support/webhook.rs"]
-mod tls;
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use support::registered;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::Parser;
@@ -25,7 +20,7 @@ use stint::ops::metrics::Metrics;
 use stint::tls::bundle::Bundle;
 use stint::tls::issue;
 use support::fake_api::{Call, FakeApi, Harm, on};
-use tls::{Client, Webhook, not_hanging, patient, pem_to_der};
+use support::webhook::{Client, Webhook, not_hanging, patient, pem_to_der};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;

@@ -1,23 +1,18 @@
 //! The chart, read as text: its page tells the truth, its CRDs are those of the code, its rights are narrow.
 
-#[path = "support/values.rs"]
-mod values;
-
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use stint::domain::completion::{Kind, default_kinds};
+use support::project;
+use support::values;
 
 /// The longest default that the table of values shows.
 const LONGEST: usize = 100;
 
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
 fn read(path: impl AsRef<Path>) -> String {
-    let path = root().join(path);
+    let path = project().join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
@@ -76,7 +71,7 @@ fn the_table_of_values_is_values_yaml() {
             "{before}|---|---|---|\n{}\n{gap}{after}",
             expected.join("\n")
         );
-        std::fs::write(root().join("charts/stint/README.md"), made).unwrap();
+        std::fs::write(project().join("charts/stint/README.md"), made).unwrap();
         return;
     }
     let mut shown: Vec<&str> = table.lines().take_while(|l| l.starts_with('|')).collect();
@@ -178,7 +173,7 @@ fn what_may_end_a_grant_is_read_and_nothing_more() {
 #[test]
 fn the_operator_gets_rights_in_two_files_only() {
     let mut binding = Vec::new();
-    for entry in std::fs::read_dir(root().join("charts/stint/templates")).unwrap() {
+    for entry in std::fs::read_dir(project().join("charts/stint/templates")).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             // The pod of `helm test` has an account of its own.

@@ -2,12 +2,10 @@
 //! `# @schema {…}` comment above a key says beyond that, and what `tests/chart/definitions.yaml` says of parts of Kubernetes' own
 //! objects. `UPDATE=1` writes it (`make chart`).
 
-#[path = "support/values.rs"]
-mod values;
-
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use values::Comment;
+use support::values;
+use support::values::Comment;
 
 /// Objects whose keys are not listed, and why.
 const OPEN: &[(&str, &str)] = &[

@@ -1,7 +1,5 @@
 //! `kubectl stint adopt` on a real control plane: what it leaves alone, and an account that is moved, or not.
 
-mod support;
-
 use k8s_openapi::api::rbac::v1::{RoleBinding, Subject};
 use kube::Api;
 use kube::api::ListParams;

@@ -1,14 +1,12 @@
 //! Alerts and dashboard of the chart, as Prometheus reads them. Needs helm and promtool, which `tests/cluster/build.sh` makes or
 //! finds, and no cluster.
 
-#[path = "support/chart.rs"]
-mod chart;
-
-use chart::{objects, of_kind, only, program, root};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use support::chart::{objects, of_kind, only, program};
+use support::project;
 
 const EVERYTHING: &str =
     "metrics: {rules: {enabled: true, renderMode: alwaysRender}, dashboard: {enabled: true}}";
@@ -45,7 +43,7 @@ fn dashboard_queries() -> Vec<(String, String)> {
 
 /// The metrics of the operator with their labels, as the code documents them.
 fn documented() -> BTreeMap<String, Vec<String>> {
-    let code = std::fs::read_to_string(root().join("src/ops/metrics.rs")).unwrap();
+    let code = std::fs::read_to_string(project().join("src/ops/metrics.rs")).unwrap();
     let product = code.split("#[cfg(test)]").next().unwrap();
     let docs = product
         .lines()
@@ -128,7 +126,7 @@ fn promtool(args: &[&str], folder: &Path) {
 #[test]
 fn each_alert_fires_in_its_fault_and_not_before() {
     let folder = folder("alerts");
-    let cases = std::fs::read_to_string(root().join("tests/chart/alerts.yaml")).unwrap();
+    let cases = std::fs::read_to_string(project().join("tests/chart/alerts.yaml")).unwrap();
     std::fs::write(folder.join("rules.yaml"), rules().to_string()).unwrap();
     std::fs::write(folder.join("alerts.yaml"), &cases).unwrap();
     promtool(&["check", "rules", "rules.yaml"], &folder);
@@ -153,10 +151,10 @@ fn each_alert_fires_in_its_fault_and_not_before() {
 
 #[test]
 fn each_alert_has_a_page_that_its_url_leads_to_and_a_line_in_the_list() {
-    let list = std::fs::read_to_string(root().join("docs/chart.md")).unwrap();
+    let list = std::fs::read_to_string(project().join("docs/chart.md")).unwrap();
     let mut pages = BTreeSet::new();
     for (alert, rule) in alerts(&rules()) {
-        let page = root().join(format!("docs/runbooks/{alert}.md"));
+        let page = project().join(format!("docs/runbooks/{alert}.md"));
         let page = std::fs::read_to_string(&page).unwrap_or_else(|e| panic!("{alert}: {e}"));
         let summary = rule["annotations"]["summary"].as_str().unwrap();
         assert!(
@@ -174,7 +172,7 @@ fn each_alert_has_a_page_that_its_url_leads_to_and_a_line_in_the_list() {
         assert!(list.contains(&line), "{line}");
         pages.insert(format!("{alert}.md"));
     }
-    let files = std::fs::read_dir(root().join("docs/runbooks")).unwrap();
+    let files = std::fs::read_dir(project().join("docs/runbooks")).unwrap();
     let files = files.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(files.collect::<BTreeSet<_>>(), pages);
 }
@@ -209,7 +207,7 @@ fn queries_ask_for_every_metric_of_the_operator_and_for_no_other() {
 
 #[test]
 fn panels_have_places_of_their_own() {
-    let dashboard = std::fs::read_to_string(root().join("charts/stint/files/dashboard.json"));
+    let dashboard = std::fs::read_to_string(project().join("charts/stint/files/dashboard.json"));
     let dashboard: Value = serde_json::from_str(&dashboard.unwrap()).unwrap();
     let mut taken = BTreeSet::new();
     let mut ids = BTreeSet::new();

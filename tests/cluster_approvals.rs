@@ -1,8 +1,6 @@
 //! Approvals and emergencies on a real control plane: who may decide, on what, and what it gives. The operator runs as its own
 //! ServiceAccount.
 
-mod support;
-
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};

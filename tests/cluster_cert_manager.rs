@@ -1,13 +1,6 @@
 //! cert-manager itself, built from its module, makes the webhook's certificate on a real control plane: its controllers issue and
 //! renew, its CA injector publishes, and the API server asks the operator through the chart's Service.
 
-#[path = "support/chart.rs"]
-mod chart;
-mod support;
-#[path = "support/webhook.rs"]
-mod webhook;
-
-use chart::{program, root};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{
@@ -23,16 +16,18 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use stint::api::WorkloadAccess;
 use stint::cluster::webhook_configurations::KINDS;
+use support::chart::program;
 use support::cluster::process::{Component, free_ports};
 use support::cluster::wait::within;
 use support::cluster::{Cluster, User, eventually};
 use support::operator::{ACCOUNT, NAMESPACE, plain_get};
+use support::project;
 use support::service;
 use support::team::create;
+use support::webhook::{client_config, pem_to_der};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
-use webhook::{client_config, pem_to_der};
 
 /// The name under which the API server knows the webhook.
 const SERVER_NAME: &str = "stint-webhook.stint-system.svc";
@@ -270,7 +265,7 @@ async fn said(command: &mut tokio::process::Command) -> String {
 
 /// Installs the chart with a file of values of its own, or upgrades to that.
 async fn helm(cluster: &Cluster, values: &str) {
-    let chart = root().join("charts/stint");
+    let chart = project().join("charts/stint");
     let mut helm = cluster.helm();
     helm.args(["upgrade", "--install", "stint"])
         .arg(&chart)

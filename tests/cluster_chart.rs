@@ -1,17 +1,15 @@
 //! The chart as helm renders it: every feature, and what is refused. Needs helm, which is built with the
 //! programs of the test control plane, and no cluster.
 
-#[path = "support/chart.rs"]
-mod chart;
-
-use chart::{features_and_presets, helm, helm_for, objects, of_kind, only, pod, rendered, root};
 use rstest::rstest;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use support::chart::{features_and_presets, helm, helm_for, objects, of_kind, only, pod, rendered};
+use support::project;
 
 /// Values of one feature.
 fn ci(name: &str) -> String {
-    std::fs::read_to_string(root().join("charts/stint/ci").join(name)).unwrap()
+    std::fs::read_to_string(project().join("charts/stint/ci").join(name)).unwrap()
 }
 
 #[test]
@@ -27,7 +25,7 @@ fn every_feature_and_preset_renders_and_lints() {
 
 #[test]
 fn the_default_render_is_what_was_reviewed() {
-    let path = root().join("tests/chart/default.yaml");
+    let path = project().join("tests/chart/default.yaml");
     // The CRDs are held to the code elsewhere.
     let found = rendered("crds: {enabled: false}").unwrap();
     if std::env::var_os("UPDATE").is_some() {
@@ -394,7 +392,7 @@ fn replicas_are_spread_where_that_is_possible() {
 /// What Artifact Hub shows is what is installed.
 #[test]
 fn the_listing_names_the_kinds_and_the_image_of_the_chart() {
-    let listing = std::fs::read_to_string(root().join("charts/stint/Chart.yaml")).unwrap();
+    let listing = std::fs::read_to_string(project().join("charts/stint/Chart.yaml")).unwrap();
     let listing: Value = serde_saphyr::from_str(&listing).unwrap();
     let annotation = |name: &str| -> Vec<Value> {
         let text = &listing["annotations"][format!("artifacthub.io/{name}")];

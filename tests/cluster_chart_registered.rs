@@ -1,18 +1,13 @@
 //! What the chart registers with the API server is what the operator expects there, whatever the values. Needs helm, which is built
 //! with the programs of the test control plane, and no cluster.
 
-#[path = "support/chart.rs"]
-mod chart;
-#[path = "support/registered.rs"]
-mod registered;
-
-use chart::{features_and_presets, objects};
 use clap::Parser;
-use registered::webhooks;
 use serde_json::Value;
 use stint::cluster::registered::{Damage, Expected};
 use stint::cluster::webhook_configurations::{KINDS, Live};
 use stint::config::{Cli, Command};
+use support::chart::{features_and_presets, objects};
+use support::registered::webhooks;
 
 /// What the operator expects that this Deployment starts.
 fn expected(deployment: &Value) -> Expected {

@@ -1,19 +1,25 @@
 //! The chart's objects as a real API server takes them, unknown fields and Pod Security included, and what `helm test` finds.
 
-mod support;
-
-#[path = "support/chart.rs"]
-mod chart;
-
-use chart::{features_and_presets, objects};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use support::chart::{features_and_presets, objects, program};
 use support::cluster::{Cluster, User, eventually};
 use support::operator::{NAMESPACE, Stint};
 use tokio::process::Command;
 
-/// Groups of operators that the test cluster does not have.
-const NOT_SERVED: [&str; 2] = ["monitoring.coreos.com/", "cert-manager.io/"];
+/// What `tests/cluster/build.sh` takes the CRDs of other operators from, where it puts them, and the kinds that the chart has of them.
+const OF_OTHERS: [(&str, &str, &[&str]); 2] = [
+    (
+        "monitoring",
+        "monitoring",
+        &["servicemonitors", "podmonitors", "prometheusrules"],
+    ),
+    (
+        "cert-manager",
+        "cert-manager-crds",
+        &["certificates", "issuers"],
+    ),
+];
 /// The one feature that Pod Security `restricted` does not let pass.
 const NOT_RESTRICTED: &str = "host-network-values.yaml";
 
@@ -67,14 +73,17 @@ async fn the_api_server_takes_every_feature_preset_and_example_without_a_warning
     let before = [restricted(NAMESPACE), restricted("grafana"), account];
     applied(cluster, &written(cluster, "before", &before), &[]).await;
 
+    for (part, folder, kinds) in OF_OTHERS {
+        let folder = program(part).with_file_name(folder);
+        for kind in kinds {
+            define(cluster, &folder, kind).await;
+        }
+    }
+
     let mut all = features_and_presets();
     all.push(("values.yaml".into(), "{}".into()));
     for (name, values) in all {
-        let mut objects = objects(&values);
-        objects.retain(|object| {
-            let version = object["apiVersion"].as_str().unwrap();
-            !NOT_SERVED.iter().any(|group| version.starts_with(group))
-        });
+        let objects = objects(&values);
         let file = written(cluster, &name, &objects);
         let said = applied(cluster, &file, &["--dry-run=server"]).await;
         let warned = said.contains("Warning");
@@ -102,6 +111,20 @@ async fn the_api_server_takes_every_feature_preset_and_example_without_a_warning
     };
     // The kinds are served a moment after their definitions are stored.
     eventually("the examples of the listing are valid", examples).await;
+}
+
+/// Stores the definition of a kind of another operator, and waits until the kind is served.
+async fn define(cluster: &Cluster, folder: &Path, kind: &str) {
+    let files = std::fs::read_dir(folder).unwrap();
+    let mut files = files.map(|file| file.unwrap().path());
+    let file = files.find(|file| file.to_str().unwrap().ends_with(&format!("_{kind}.yaml")));
+    applied(cluster, &file.expect(kind), &[]).await;
+    eventually("the kind is served", async || {
+        let mut kubectl = cluster.kubectl(User::Admin);
+        kubectl.args(["get", kind, "--all-namespaces"]);
+        ended(&mut kubectl).await.0.then_some(())
+    })
+    .await;
 }
 
 /// What Artifact Hub shows as examples.

@@ -1,7 +1,5 @@
 //! The commands of `kubectl stint` on a real control plane, each as a user with no more rights than it needs.
 
-mod support;
-
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::ListParams;

@@ -1,7 +1,5 @@
 //! A real control plane does what the table says, so that the fake is held to facts.
 
-mod support;
-
 use futures::{StreamExt, stream};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{Api, ResourceExt, api::PostParams};

@@ -1,7 +1,5 @@
 //! CustomResourceDefinitions that are not those of the operator, on a real control plane.
 
-mod support;
-
 use support::cluster::{User, eventually};
 use support::operator::Stint;
 

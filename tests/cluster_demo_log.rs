@@ -1,8 +1,6 @@
 //! `kubectl stint suggest` on the audit log of the project's own demo: what it proposes, granted by Stint, lets the demo's workload do
 //! what it did, and without it, by the kill switch, that breaks.
 
-mod support;
-
 #[path = "demo/story.rs"]
 mod story;
 #[path = "demo/terminal.rs"]

@@ -1,15 +1,12 @@
 //! What was applied stays as it was applied: after the operator has worked and renewed its certificate, `kubectl diff` of the same
 //! render is empty on a real control plane.
 
-#[path = "support/chart.rs"]
-mod chart;
-mod support;
-
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use support::chart;
 use support::cluster::{Cluster, User, eventually};
 use support::operator::{NAMESPACE, Stint};
 use support::team::Team;

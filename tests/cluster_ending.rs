@@ -1,8 +1,6 @@
 //! How grants end on a real control plane when somebody changes them, when something else gives the same, and when the
 //! operator is killed in the middle of a kill switch. The operator runs as its own ServiceAccount.
 
-mod support;
-
 use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt;

@@ -1,7 +1,5 @@
 //! Moving the end of a grant on a real control plane. The operator runs as its own ServiceAccount.
 
-mod support;
-
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;

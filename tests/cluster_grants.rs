@@ -1,8 +1,6 @@
 //! Grants on a real control plane: what is refused, what is granted, and how it ends. The operator runs as its own
 //! ServiceAccount.
 
-mod support;
-
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, ResourceQuota, ServiceAccount};

@@ -1,8 +1,6 @@
 //! What holds on a real control plane when things go wrong: the operator killed, its webhook gone, receipts forged, its
 //! own rights abused, its objects tampered with.
 
-mod support;
-
 use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,

@@ -1,10 +1,5 @@
 //! The guard's reports on what is there already, on a real control plane with the CRDs of both report APIs.
 
-#[path = "support/chart.rs"]
-mod chart;
-mod support;
-
-use chart::program;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::{Resource, ResourceExt};
@@ -15,6 +10,7 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::path::Path;
 use stint::domain::guard_report::ReportApi;
+use support::chart::program;
 use support::cluster::{User, eventually};
 use support::operator::Stint;
 use support::team::create;

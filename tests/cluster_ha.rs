@@ -1,7 +1,5 @@
 //! Two replicas on a real control plane: the leader killed, frozen, and told to stop.
 
-mod support;
-
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::Api;

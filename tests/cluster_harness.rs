@@ -2,8 +2,6 @@
 
 #![forbid(unsafe_code)]
 
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 

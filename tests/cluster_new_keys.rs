@@ -1,7 +1,5 @@
 //! The Secret with the receipt keys is deleted under two replicas, on a real control plane.
 
-mod support;
-
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};

@@ -1,7 +1,5 @@
 //! `kubectl stint` on a real control plane: the plugin, run by kubectl, says what the webhook says.
 
-mod support;
-
 use kube::api::PostParams;
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Error};

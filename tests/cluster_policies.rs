@@ -1,8 +1,6 @@
 //! Policies in depth on a real control plane: what an account holds in total, what a policy asks for, and what ends a grant
 //! when the world around it changes. The operator runs as its own ServiceAccount.
 
-mod support;
-
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::events::v1::Event;

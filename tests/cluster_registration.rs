@@ -1,7 +1,5 @@
 //! What somebody does to the webhook configurations, on a real control plane: what the operator says, and which remedy works.
 
-mod support;
-
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::ListParams;

@@ -1,7 +1,5 @@
 //! `kubectl stint report` on a real control plane: grants as they end, who may not read what, and a cluster without any.
 
-mod support;
-
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client};

@@ -1,7 +1,5 @@
 //! What the operator may do, as the API server says it, is what `docs/rights.md` says, each with its reason.
 
-mod support;
-
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
 };

@@ -1,8 +1,6 @@
 //! `kubectl stint suggest` on the audit log of a real API server: what it proposes is granted by Stint and is enough for the same
 //! work, and each of its rules is needed. The operator runs as its own ServiceAccount.
 
-mod support;
-
 use http::Request;
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};

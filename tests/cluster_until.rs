@@ -1,7 +1,5 @@
 //! Grants that end with the work they are for, on a real control plane. The operator runs as its own ServiceAccount.
 
-mod support;
-
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;

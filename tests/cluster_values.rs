@@ -1,17 +1,10 @@
 //! The chart's values: every one does something, and a typo in one is refused. Needs helm, which is built with the programs of the
 //! test control plane, and no cluster.
 
-#[path = "support/chart.rs"]
-mod chart;
-#[path = "support/dice.rs"]
-#[allow(dead_code)]
-mod dice;
-#[path = "support/values.rs"]
-mod values;
-
-use chart::{features_and_presets, rendered};
-use dice::{Dice, holds_for};
 use serde_json::{Map, Value, json};
+use support::chart::{features_and_presets, rendered};
+use support::dice::{Dice, holds_for};
+use support::values;
 
 /// Typos that are tried.
 const TYPOS: u64 = 1000;

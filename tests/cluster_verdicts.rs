@@ -1,8 +1,6 @@
 //! A sample of the random requests on a real control plane: what the API server's authorizer then allows is what was
 //! granted, to the last right.
 
-mod support;
-
 use futures::stream::{self, StreamExt};
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,

@@ -1,7 +1,5 @@
 //! Who may send reviews, on a real control plane: an API server that shows a certificate, and somebody on the network who has none.
 
-mod support;
-
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
 use kube::{Api, Client, Config};

@@ -1,8 +1,6 @@
 //! Grants in the whole cluster on a real control plane: what they give, when they end, who cannot have one, and that nobody
 //! else writes what they are made of. The operator runs as its own ServiceAccount.
 
-mod support;
-
 use k8s_openapi::api::authorization::v1::{
     NonResourceAttributes, ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
 };

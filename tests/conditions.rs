@@ -1,7 +1,5 @@
 //! The conditions of a policy: what they see, when they refuse, and what may not be written.
 
-mod support;
-
 use jiff::SignedDuration;
 use rstest::rstest;
 use serde_json::{Value, json};

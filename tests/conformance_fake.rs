@@ -1,7 +1,5 @@
 //! The fake API server does what the table says a real one does.
 
-mod support;
-
 use serde_json::json;
 use support::{
     conformance::{self, Ctx},

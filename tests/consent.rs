@@ -1,7 +1,5 @@
 //! Approvals before the judge: which count, when there are enough, how long they are waited for, and what an emergency skips.
 
-mod support;
-
 use jiff::{SignedDuration, Timestamp};
 use rstest::rstest;
 use serde_json::{Value, json};

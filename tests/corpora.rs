@@ -1,11 +1,7 @@
 //! Other projects' verdicts, run against Stint: Kubernetes' own test tables against the rule algebra, and KubeHound's
 //! attacks against the catalogue. Origin and licence: `corpora/README.md`.
 
-#[path = "support/naive_covers.rs"]
-mod naive_covers;
-
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding, Subject};
-use naive_covers::as_set;
 use rstest::rstest;
 use serde::Deserialize;
 use serde_json::Value;
@@ -15,6 +11,8 @@ use stint::domain::catalogue::{Disposition, Scope, explain, findings, violations
 use stint::domain::covers::Ceiling;
 use stint::domain::patterns::Patterns;
 use stint::domain::rules::{Request, Rule, allows, applies_to, canonical};
+use support::naive_covers;
+use support::naive_covers::as_set;
 
 #[derive(Deserialize)]
 struct CoverTables {

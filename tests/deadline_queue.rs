@@ -1,7 +1,5 @@
 //! Access ends on time whatever else the operator lacks: the deadline queue needs nothing but the bindings. In virtual time.
 
-mod support;
-
 use jiff::SignedDuration;
 use rstest::rstest;
 use serde_json::json;

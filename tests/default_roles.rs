@@ -1,7 +1,5 @@
 //! Kubernetes' own default roles before the catalogue and the judge. Origin and licence: `corpora/README.md`.
 
-mod support;
-
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use rstest::rstest;
 use serde::Deserialize;

@@ -1,16 +1,11 @@
 //! The page of codes: complete, with nothing too much, and with examples that do what it says.
 
-#[path = "support/examples.rs"]
-mod examples;
-#[path = "support/page.rs"]
-mod page;
-mod support;
-
-use examples::{SCOPES, findings, in_scope, is_binding, judged, rules_of, triggered};
-use page::{blocks, codes_in, entries, root};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use stint::domain::catalogue::{self, Code, Disposition, Scope, Severity};
+use support::examples::{SCOPES, findings, in_scope, is_binding, judged, rules_of, triggered};
+use support::page::{blocks, codes_in, entries};
+use support::project;
 
 /// The check that looks at where a request holds and at what is served, and so is not seen in rules alone.
 const BY_PLACE: &str = "OB-W07";
@@ -36,7 +31,7 @@ fn known() -> BTreeSet<String> {
         .into_iter()
         .map(|code| code.id.to_owned());
     let mut all: BTreeSet<String> = ids.collect();
-    for file in files(&root().join("src"), &[".rs"]) {
+    for file in files(&project().join("src"), &[".rs"]) {
         let source = std::fs::read_to_string(file).unwrap();
         let product = source.split("#[cfg(test)]").next().unwrap_or_default();
         let lines = product
@@ -44,7 +39,7 @@ fn known() -> BTreeSet<String> {
             .filter(|l| !l.trim_start().starts_with("//"));
         all.extend(lines.flat_map(codes_in));
     }
-    for file in files(&root().join("charts/stint/templates"), &[".yaml"]) {
+    for file in files(&project().join("charts/stint/templates"), &[".yaml"]) {
         all.extend(codes_in(&std::fs::read_to_string(file).unwrap()));
     }
     all
@@ -67,9 +62,9 @@ fn every_entry_shows_what_triggers_it_and_what_to_do_instead() {
 #[test]
 fn every_code_is_triggered_by_a_test() {
     let own = ["docs.rs", "support/page.rs", "support/examples.rs"];
-    let own = own.map(|file| root().join("tests").join(file));
+    let own = own.map(|file| project().join("tests").join(file));
     let mut mentioned: BTreeSet<String> = BTreeSet::new();
-    for file in files(&root().join("tests"), &[".rs", ".yaml"]) {
+    for file in files(&project().join("tests"), &[".rs", ".yaml"]) {
         if !own.contains(&file) {
             mentioned.extend(codes_in(&std::fs::read_to_string(file).unwrap()));
         }
@@ -226,14 +221,14 @@ fn every_test_that_a_page_names_exists(
     )]
     page: &str,
 ) {
-    let page = std::fs::read_to_string(root().join(format!("docs/{page}.md"))).unwrap();
+    let page = std::fs::read_to_string(project().join(format!("docs/{page}.md"))).unwrap();
     let named: BTreeSet<(&str, &str)> = page
         .split('`')
         .filter_map(|word| word.split_once(".rs::"))
         .collect();
     assert!(!named.is_empty(), "{named:?}");
     for (file, test) in named {
-        let source = std::fs::read_to_string(root().join(format!("{file}.rs"))).unwrap();
+        let source = std::fs::read_to_string(project().join(format!("{file}.rs"))).unwrap();
         assert!(source.contains(&format!("fn {test}(")), "{file}: {test}");
     }
 }

@@ -1,8 +1,6 @@
 //! What Stint made is changed behind its back, past the admission policies: it is put right or the grant ends, access never
 //! grows longer or wider by it, and what does not matter brings nobody to look.
 
-mod support;
-
 use jiff::{SignedDuration, Timestamp};
 use rstest::rstest;
 use serde_json::{Value, json};

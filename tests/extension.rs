@@ -1,10 +1,7 @@
 //! The end of a request is moved, in virtual time: later within the limits, earlier always, and access never breaks off.
 
-mod support;
-#[path = "support/wide.rs"]
-mod wide;
-
 use std::time::Duration;
+use support::wide;
 
 use jiff::SignedDuration;
 use rstest::rstest;

@@ -1,8 +1,6 @@
 //! The fake API server under a real reflector, in virtual time. What it must answer is in the conformance table; here are
 //! the things that only the fake has.
 
-mod support;
-
 use futures::StreamExt;
 use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
 use kube::{

@@ -1,7 +1,5 @@
 //! The guard on plain RBAC before the webhook: who is asked, what a change adds, and what becomes of it in its place.
 
-mod support;
-
 use jiff::SignedDuration;
 use rstest::rstest;
 use serde_json::{Value, json};

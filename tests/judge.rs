@@ -1,7 +1,5 @@
 //! The judgement, in the words of the domain: what it accepts, what it rejects and with which code, and when it ends.
 
-mod support;
-
 use jiff::SignedDuration;
 use rstest::rstest;
 use serde_json::{Value, json};

@@ -1,7 +1,5 @@
 //! The Secret with the receipt keys: made once, rotated when old, never replaced silently.
 
-mod support;
-
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use stint::cluster::keys;

@@ -1,7 +1,5 @@
 //! What `krew/package.sh` makes of a binary. A program in the place of cargo gives it one, so nothing is built here.
 
-mod support;
-
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

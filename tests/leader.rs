@@ -1,8 +1,6 @@
 //! Several replicas in virtual time: one decides, each ends what is due, and the next one takes over wherever the last one
 //! stopped.
 
-mod support;
-
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::sync::Arc;

@@ -1,8 +1,6 @@
 //! The life of grants in virtual time: crashes at every write, failing and lost calls and events, idle hours, and a
 //! thousand deadlines at once.
 
-mod support;
-
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};

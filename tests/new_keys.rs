@@ -1,8 +1,6 @@
 //! Receipt keys that another replica made anew, after somebody deleted the Secret: nobody who does not know them yet refuses or ends
 //! what they signed.
 
-mod support;
-
 use hyper::body::Bytes;
 use jiff::SignedDuration;
 use serde_json::{Value, json};

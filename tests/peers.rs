@@ -19,8 +19,6 @@
 //! | Metrics by user | `the_metrics_of_many_grants_are_those_of_few` |
 //! | Account re-created between two looks | `an_account_made_again_while_no_watch_was_open_has_no_access`, `tests/lifecycle.rs::a_recreated_account_loses_the_grant_at_once` |
 
-mod support;
-
 use jiff::{SignedDuration, Timestamp};
 use rstest::rstest;
 use serde_json::{Value, json};

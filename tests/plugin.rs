@@ -1,7 +1,5 @@
 //! `kubectl stint lint` as a person and a pipeline meet it: the binary itself, on files and on stdin.
 
-mod support;
-
 use jiff::Timestamp;
 use rstest::rstest;
 use serde_json::{Value, json};

@@ -1,7 +1,5 @@
 //! `kubectl stint adopt` on files: what standing bindings are worth, what could take their place, and why not.
 
-mod support;
-
 use rstest::rstest;
 use serde_json::{Value, json};
 use std::path::Path;

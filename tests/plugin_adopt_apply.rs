@@ -1,8 +1,6 @@
 //! `kubectl stint adopt --apply` against an API server that fails at one step: whatever fails, the account keeps its rights, and
 //! nothing is left behind.
 
-mod support;
-
 use rstest::rstest;
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;

@@ -1,7 +1,5 @@
 //! `kubectl stint lint` on requests that people will have to approve, and on approvals themselves.
 
-mod support;
-
 use serde_json::{Value, json};
 use support::case;
 use support::plugin::*;

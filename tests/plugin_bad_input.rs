@@ -1,7 +1,5 @@
 //! Files that are no input for anybody, given to every command that reads files.
 
-mod support;
-
 use rstest::rstest;
 use std::fs::File;
 use support::plugin::*;

@@ -1,7 +1,5 @@
 //! `kubectl stint` commands that ask a cluster, against a server that answers like an API server.
 
-mod support;
-
 use rstest::rstest;
 use serde_json::{Value, json};
 use support::command::{COMMANDS, words};

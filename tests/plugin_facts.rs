@@ -1,7 +1,5 @@
 //! What the linter takes as known from the input: the ceiling, the copy of a role, and what conditions look at.
 
-mod support;
-
 use rstest::rstest;
 use serde_json::{Value, json};
 use support::case;

@@ -1,7 +1,5 @@
 //! `kubectl stint` on plain roles and bindings, and its codes.
 
-mod support;
-
 use rstest::rstest;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;

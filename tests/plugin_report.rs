@@ -1,7 +1,5 @@
 //! `kubectl stint report`: the same rows in every form, whatever was written into them, and what is otherwise than in an earlier report.
 
-mod support;
-
 use rstest::rstest;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;

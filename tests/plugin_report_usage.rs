@@ -1,7 +1,5 @@
 //! `kubectl stint report --audit-log`: what of the rights was used and what was not, and what accounts were refused, the same in every form.
 
-mod support;
-
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use rstest::rstest;

@@ -1,7 +1,5 @@
 //! `kubectl stint suggest` on audit logs in files.
 
-mod support;
-
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;

@@ -1,7 +1,5 @@
 //! `kubectl stint lint` on requests for the whole cluster.
 
-mod support;
-
 use rstest::rstest;
 use serde_json::{Value, json};
 use support::case;

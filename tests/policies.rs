@@ -1,7 +1,5 @@
 //! Policies in depth: what they accept by name, how long by risk, and what they demand of a request.
 
-mod support;
-
 use jiff::SignedDuration;
 use rstest::rstest;
 use serde_json::{Value, json};

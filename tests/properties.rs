@@ -1,18 +1,14 @@
 //! Laws of the rule algebra, over random rules of a small alphabet that holds every odd pattern of RBAC.
 
-#[path = "support/dice.rs"]
-mod dice;
-#[path = "support/naive_covers.rs"]
-mod naive_covers;
-
-use dice::{Dice, holds_for};
-use naive_covers::as_set;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use stint::domain::covers::Ceiling;
 use stint::domain::rules::{Request, Rule, allows, atoms, canonical, hash};
+use support::dice::{Dice, holds_for};
+use support::naive_covers;
+use support::naive_covers::as_set;
 
 const VERBS: &[&str] = &["*", "get", "list", "create", "escalate"];
 const GROUPS: &[&str] = &["*", "", "apps"];

@@ -1,7 +1,5 @@
 //! Who is looked at again when something changes: exactly the requests that it concerns, and a flood of changes once.
 
-mod support;
-
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;

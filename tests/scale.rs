@@ -1,11 +1,6 @@
 //! What is very large costs a bounded amount and is refused above its caps: accounts with ten thousand bindings, roles of
 //! three megabytes, roles put together over many levels.
 
-#[path = "support/case.rs"]
-#[allow(dead_code)]
-mod case;
-
-use case::{codes, decide, facts, now, request, rule, with};
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, RoleBinding};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -16,6 +11,7 @@ use stint::domain::judge::Verdict;
 use stint::domain::patterns::Patterns;
 use stint::domain::request::Place;
 use stint::domain::rules::Rule;
+use support::case::{codes, decide, facts, now, request, rule, with};
 
 const BINDINGS: usize = 10_000;
 

@@ -1,7 +1,5 @@
 //! Rules for what is not there: dead through a RoleBinding, served by nobody, or served by who knows whom.
 
-mod support;
-
 use jiff::SignedDuration;
 use rstest::rstest;
 use serde_json::{Value, json};

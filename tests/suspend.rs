@@ -1,8 +1,6 @@
 //! The kill switch: a suspended policy ends all its grants at once, also when passes are slow, when the operator dies in
 //! the middle, and when the suspension is lifted before anything was told.
 
-mod support;
-
 use std::time::Duration;
 
 use jiff::SignedDuration;

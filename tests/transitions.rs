@@ -1,12 +1,5 @@
 //! The table of `docs/lifecycle.md`, line by line, in virtual time: each is played, and every cell is compared.
 
-#[path = "support/health.rs"]
-mod health;
-mod support;
-#[path = "support/wide.rs"]
-mod wide;
-
-use health::{argo_cd, kstatus};
 use jiff::SignedDuration;
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -14,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use support::decision;
 use support::edit::edit;
+use support::health::{argo_cd, kstatus};
+use support::wide;
 use support::world::{NAMESPACE, Operator, World};
 
 const SECOND: SignedDuration = SignedDuration::from_secs(1);

@@ -1,8 +1,6 @@
 //! Requests that are refused before anybody judges them, in virtual time: they cost nothing while they lie there, they hold no
 //! place, and what cannot be read loses its access and nothing else.
 
-mod support;
-
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use support::world::{NAMESPACE, World};

@@ -1,7 +1,5 @@
 //! Grants that end with the work they are for, in virtual time.
 
-mod support;
-
 use jiff::{SignedDuration, Timestamp};
 use rstest::rstest;
 use serde_json::{Value, json};

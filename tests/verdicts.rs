@@ -2,8 +2,6 @@
 //! controller, and, as far as files can tell, from `kubectl stint lint`; and what is granted stays inside what was asked for,
 //! what the policy allows and what Stint may hand out.
 
-mod support;
-
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

@@ -1,7 +1,5 @@
 //! Proof of revocation: after a grant ended the authorizer is asked, as the account, whether what it gave is really gone.
 
-mod support;
-
 use std::time::Duration;
 
 use jiff::SignedDuration;

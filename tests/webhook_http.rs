@@ -1,9 +1,5 @@
 //! The webhook server from outside: real TLS on loopback, and clients that behave well, badly or not at all.
 
-mod support {
-    pub mod webhook;
-}
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

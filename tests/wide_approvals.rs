@@ -1,8 +1,6 @@
 //! Approvals of grants in the whole cluster, in virtual time: made where the account lives, and kept on the ClusterRole and its
 //! binding.
 
-mod support;
-
 use std::time::Duration;
 
 use jiff::SignedDuration;

@@ -1,7 +1,5 @@
 //! What is granted in the whole cluster, and what never is: requests before the judge.
 
-mod support;
-
 use rstest::rstest;
 use serde_json::{Value, json};
 use std::sync::Arc;

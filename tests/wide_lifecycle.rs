@@ -1,10 +1,6 @@
 //! The life of grants in the whole cluster, in virtual time. No Job counts for them: whatever happens to Stint, it must find
 //! and end them when it is back, and an ended one never begins again.
 
-mod support;
-#[path = "support/wide.rs"]
-mod wide;
-
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -13,8 +9,8 @@ use serde_json::{Value, json};
 use stint::webhook::admission::VALIDATE;
 use stint::webhook::server::Handler;
 use support::fake_api::on;
+use support::wide::{admit, world};
 use support::world::{NAMESPACE, World};
-use wide::{admit, world};
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 const SECOND: SignedDuration = SignedDuration::from_secs(1);

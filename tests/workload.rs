@@ -1,7 +1,5 @@
 //! Grants that belong to the Pod or Job that acts, in virtual time.
 
-mod support;
-
 use jiff::SignedDuration;
 use rstest::rstest;
 use serde_json::{Value, json};

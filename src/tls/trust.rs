@@ -3,6 +3,8 @@
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use super::rotate::{MAX_PARTING, each_certificate};
+
 /// What to do about a `caBundle`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trust {
@@ -10,7 +12,7 @@ pub enum Trust {
     Exact,
     /// It says what is given and more, such as the authority before: a replica may still serve a certificate of that one.
     More,
-    /// It lacks what is given; this has that and, if it was readable, what it said.
+    /// It lacks what is given; this has that and, if it was readable, what it said: the newest, as many as stay trusted.
     Lacking(String),
 }
 
@@ -22,7 +24,12 @@ pub fn compare(published: &str, given: &str) -> Trust {
         (false, true) => Trust::Exact,
         (false, false) => Trust::More,
         (true, true) => Trust::Lacking(given.to_owned()),
-        (true, false) => Trust::Lacking(format!("{}\n{published}", given.trim_end())),
+        (true, false) => {
+            let new = |one: &&str| certificates(one).iter().all(|one| !wanted.contains(one));
+            let before = each_certificate(published).filter(new).take(MAX_PARTING);
+            let before: String = before.collect();
+            Trust::Lacking(format!("{}\n{before}", given.trim_end()))
+        }
     }
 }
 
@@ -56,5 +63,21 @@ mod tests {
         assert_eq!(compare(&both, &new), Trust::More);
         assert_eq!(compare(&both, &format!("{old}{new}")), Trust::Exact);
         assert_eq!(compare(&new, &new), Trust::Exact);
+    }
+
+    #[test]
+    fn one_that_is_exchanged_again_and_again_leaves_a_bounded_number_behind() {
+        let mut published = authority();
+        let mut all = vec![published.clone()];
+        for _ in 0..2 * MAX_PARTING {
+            let given = authority();
+            let Trust::Lacking(both) = compare(&published, &given) else {
+                panic!("the new one is not there yet");
+            };
+            published = both;
+            all.push(given);
+        }
+        let newest: String = all.into_iter().rev().take(1 + MAX_PARTING).collect();
+        assert_eq!(certificates(&published), certificates(&newest));
     }
 }

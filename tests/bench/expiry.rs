@@ -4,9 +4,6 @@
 //! DELETE of a plain RoleBinding to that event. Nothing here passes or fails by the clock, except that nothing may end
 //! early.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};

@@ -1,9 +1,6 @@
 //! `make bench`: how long `kubectl stint list -A` takes over ten thousand grants on a real API server, beside the floor of
 //! merely reading them in the same pages in the same run. Nothing here passes or fails by the clock.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::process::Command;
 use std::time::{Duration, Instant};
 

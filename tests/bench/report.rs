@@ -6,9 +6,6 @@
 //! All are counted from when the last answer of the API server has been written to when the program has ended. Nothing here
 //! passes or fails by the clock.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use support::audit::{NOON, line, with};

@@ -3,17 +3,6 @@
 //!
 //! Each case runs in a process of its own, once with one round and once with many; the difference is what the rounds cost.
 
-#[path = "../support/case.rs"]
-#[allow(dead_code)]
-mod case;
-#[path = "../support/naive_catalogue.rs"]
-#[allow(dead_code)]
-mod naive_catalogue;
-#[path = "../support/naive_covers.rs"]
-#[allow(dead_code)]
-mod naive_covers;
-
-use case::{compiled, facts, now, policy, request, with};
 use hyper::body::Bytes;
 use k8s_openapi::api::rbac::v1::{ClusterRole, RoleBinding};
 use serde_json::{Value, json};
@@ -33,6 +22,9 @@ use stint::domain::receipt::{Claims, KEY_LENGTH, Keys, Requester};
 use stint::domain::request::Place;
 use stint::domain::rules::Rule;
 use stint::webhook::review;
+use support::case::{compiled, facts, now, policy, request, with};
+use support::naive_catalogue;
+use support::naive_covers;
 
 /// Rounds that are counted.
 const ROUNDS: u64 = 200;

@@ -4,9 +4,6 @@
 //! The switch is counted from sending the patch of the policy to the watch event of the last binding; the floor from
 //! sending the first DELETE to the same. Nothing here passes or fails by the clock.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};

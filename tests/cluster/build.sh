@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Builds what the tests with a real control plane need, from Go modules alone: etcd, kube-apiserver,
 # kube-controller-manager and kubectl (one multi-call binary), and helm. Only when asked for: promtool, which tests the
-# chart's alerts; reports, the CRDs of the two APIs in which the guard reports; cert-manager, its controllers and CA injector in
+# chart's alerts; reports, the CRDs of the two APIs in which the guard reports; monitoring, those of the Prometheus operator;
+# cert-manager, its controllers and CA injector in
 # one binary, and its CRDs in FOLDER/cert-manager-crds; oldest, the same control plane in the oldest version of Kubernetes that
 # the chart takes, in FOLDER/oldest; node, which makes it a cluster with a node (kubelet, kube-proxy, kube-scheduler and CoreDNS,
 # one multi-call binary too, from the same module so that both share what is compiled; and kube-router, which enforces
 # NetworkPolicies there), and pod, which runs in its pods.
 #
-#   tests/cluster/build.sh [FOLDER [controlplane|helm|promtool|reports|cert-manager|oldest|node|pod]...]
+#   tests/cluster/build.sh [FOLDER [controlplane|helm|promtool|reports|monitoring|cert-manager|oldest|node|pod]...]
 #
 # FOLDER is ${CARGO_TARGET_DIR:-target}/cluster unless given; without further words controlplane and helm are built.
 # With KUBEBUILDER_ASSETS naming a folder that holds etcd, kube-apiserver and kube-controller-manager, those are
@@ -155,6 +156,10 @@ reports() {
   crds github.com/kyverno/kyverno@v1.19.1 "h1:/MkgFii3/VlQfKR1JpC9tVwNNVNQTt2S4U6qCsafsTU=" "config/crds/policyreport/*reports.yaml" reports/wgpolicyk8s.io
 }
 
+monitoring() {
+  crds github.com/prometheus-operator/prometheus-operator@v0.85.0 "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s=" "example/prometheus-operator-crd/*.yaml" monitoring
+}
+
 cert_manager() {
   local module=tests/cluster/cert-manager path=github.com/cert-manager/cert-manager version sum
   read -r version sum < <(awk -v path="$path" '$1 == path && $2 !~ "/" { print $2, $3 }' "$module/go.sum")
@@ -177,10 +182,11 @@ for part in "${parts[@]}"; do
   helm) helm ;;
   promtool) promtool ;;
   reports) reports ;;
+  monitoring) monitoring ;;
   cert-manager) cert_manager ;;
   oldest) oldest ;;
   node) node ;;
   pod) build pod tests/cluster/controlplane ./pod "-s -w" "10 seconds" ;;
-  *) fail "there is no part '$part'; the parts are controlplane, helm, promtool, reports, cert-manager, oldest, node and pod" ;;
+  *) fail "there is no part '$part'; the parts are controlplane, helm, promtool, reports, monitoring, cert-manager, oldest, node and pod" ;;
   esac
 done

@@ -2,9 +2,6 @@
 
 #![forbid(unsafe_code)]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::process::ExitCode;
 
 use tokio::io::AsyncReadExt;

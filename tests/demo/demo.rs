@@ -1,9 +1,6 @@
 //! `make demo`: the main job on a real Kubernetes API server, told step by step, each with the command a user would type
 //! and its real output. Exits with 0 only if every step came out as told.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod story;
 mod terminal;
 

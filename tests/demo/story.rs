@@ -8,9 +8,9 @@ use kube::Api;
 use kube::api::ListParams;
 use tokio::io::AsyncWriteExt;
 
-use crate::support::cluster::{User, eventually};
-use crate::support::operator::Stint;
 use crate::terminal::{Step, heading, say, transcript, verdict};
+use support::cluster::{User, eventually};
+use support::operator::Stint;
 
 const NAMESPACE: &str = "payments";
 

@@ -1,7 +1,6 @@
 //! The chart as helm renders it. Needs helm, which is built with the programs of the test control plane, and no cluster.
 
-#![allow(dead_code)] // Each test uses a part.
-
+use crate::project;
 use serde_json::Value;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,15 +10,11 @@ use std::sync::LazyLock;
 /// The version of Kubernetes that the chart is rendered for.
 const KUBERNETES: &str = "1.37";
 
-pub fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
 /// A program that `tests/cluster/build.sh` makes; it says for itself what is missing for that.
 pub fn program(name: &str) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    let folder = root().join(target).join("cluster");
-    let built = Command::new(root().join("tests/cluster/build.sh"))
+    let folder = project().join(target).join("cluster");
+    let built = Command::new(project().join("tests/cluster/build.sh"))
         .arg(&folder)
         .arg(name)
         .status()
@@ -40,7 +35,7 @@ pub fn helm_for(kubernetes: &str, args: &[&str], values: &str) -> Result<String,
     let mut child = Command::new(&*HELM)
         .args(args)
         .args(["--kube-version", kubernetes, "--values", "-"])
-        .current_dir(root())
+        .current_dir(project())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -95,7 +90,7 @@ pub fn pod(values: &str) -> Value {
 
 /// The YAML files of a folder, by name.
 pub fn files(folder: &str) -> Vec<(String, String)> {
-    let entries = std::fs::read_dir(root().join(folder)).unwrap();
+    let entries = std::fs::read_dir(project().join(folder)).unwrap();
     let yaml = |path: &PathBuf| path.extension().is_some_and(|e| e == "yaml");
     let mut paths: Vec<PathBuf> = entries.map(|e| e.unwrap().path()).filter(yaml).collect();
     paths.sort_unstable();

@@ -1,8 +1,8 @@
 //! Runs an example of the page of codes in the mouth that says its code, and tells which codes came out.
 
 use crate::page;
-use crate::support::world::{NAMESPACE, World};
-use crate::support::{decision, guard};
+use crate::world::{NAMESPACE, World};
+use crate::{decision, guard};
 use hyper::body::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleBinding, RoleRef, Subject};

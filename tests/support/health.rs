@@ -1,5 +1,6 @@
 //! What tools that wait for objects make of a status: kstatus by its rules, Argo CD by the script that the chart ships.
 
+use crate::project;
 use mlua::{Lua, LuaOptions, StdLib, Table};
 use serde_json::Value;
 
@@ -41,10 +42,7 @@ pub fn kstatus(object: Option<&Value>) -> &'static str {
 /// Health of the object in Argo CD, by the shipped script in Lua 5.1 without libraries, as Argo CD runs it.
 pub fn argo_cd(object: &Value) -> (String, String) {
     let lua = Lua::new_with(StdLib::NONE, LuaOptions::default()).unwrap();
-    let script = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/charts/stint/files/argocd/health.lua"
-    );
+    let script = project().join("charts/stint/files/argocd/health.lua");
     let script = std::fs::read_to_string(script).unwrap();
     lua.globals().set("obj", to_lua(&lua, object)).unwrap();
     let health: Table = lua.load(script).eval().unwrap();

@@ -1,6 +1,7 @@
 //! Stint on a test cluster: the chart's own manifests, and the operator as a process with its own ServiceAccount's
 //! rights and nothing more.
 
+use crate::project;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -298,7 +299,7 @@ async fn upgrade(
     cluster_grants: bool,
     guard: &[(&str, &str)],
 ) -> Result<(), String> {
-    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/stint");
+    let chart = project().join("charts/stint");
     let guard = guard
         .iter()
         .flat_map(|(value, word)| ["--set".to_owned(), format!("guard.{value}={word}")]);

@@ -1,15 +1,11 @@
 //! The page of codes as data: its entries, their examples, and the codes that a text names.
 
+use crate::project;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-
-pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
 
 fn text() -> String {
-    std::fs::read_to_string(root().join("docs/codes.md")).unwrap()
+    std::fs::read_to_string(project().join("docs/codes.md")).unwrap()
 }
 
 /// The entries of the page: code and text.

@@ -1,7 +1,5 @@
 //! The webhook configurations that the chart makes by default, for a webhook that is reached elsewhere.
 
-#![allow(dead_code)] // Each test uses a part.
-
 use serde_json::{Value, json};
 
 /// Both on Stint's own kinds and that of the guard, sent to this address.

@@ -1,10 +1,9 @@
 //! What the comments of the chart's `values.yaml` say: `# -- …` what a value is for, `# @schema {…}` what it can be.
 
-#![allow(dead_code)] // Each test uses a part.
-
+use crate::project;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What the comments above one key say.
 #[derive(Debug, Default)]
@@ -16,7 +15,7 @@ pub struct Comment {
 }
 
 pub fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/stint")
+    project().join("charts/stint")
 }
 
 pub fn text() -> String {

@@ -1,6 +1,6 @@
 //! A world whose operators grant rights in the whole cluster.
 
-use crate::support::world::{NAMESPACE, World};
+use crate::world::{NAMESPACE, World};
 use serde_json::{Value, json};
 
 /// A world with a policy and a ceiling for nodes, whose operators grant in the whole cluster.

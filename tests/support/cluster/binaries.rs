@@ -1,6 +1,7 @@
 //! Where the programs of the control plane are, and building them when they are missing.
 
-use std::path::{Path, PathBuf};
+use crate::project;
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use tokio::process::Command;
@@ -26,7 +27,7 @@ pub struct Binaries {
 impl Binaries {
     /// Finds the programs; runs `tests/cluster/build.sh` when one is missing. Fails with what to do about it.
     pub async fn find_or_build() -> Result<Binaries, String> {
-        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let package = project();
         let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
         let built = package.join(target).join("cluster");
         let (folder, parts): (_, &[&str]) = match oldest() {

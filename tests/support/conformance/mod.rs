@@ -145,12 +145,6 @@ fn access(name: &str) -> Value {
             "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]}})
 }
 
-/// A custom resource without a status subresource.
-fn policy(name: &str) -> Value {
-    json!({"apiVersion": "stint.dev/v1alpha1", "kind": "AccessPolicy", "metadata": {"name": name},
-        "spec": {"namespaceSelector": {"matchLabels": {"none": "none"}}, "serviceAccounts": {"names": ["nobody"]}}})
-}
-
 impl Ctx {
     fn maps(&self) -> String {
         format!("/api/v1/namespaces/{}/configmaps", self.namespace)
