@@ -20,6 +20,7 @@ pub mod examples;
 pub mod fake_api;
 pub mod guard;
 pub mod health;
+pub mod installation;
 pub mod json_schema;
 pub mod naive_catalogue;
 pub mod naive_covers;
