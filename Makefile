@@ -49,7 +49,7 @@ test-fast: rust ## Run the tests that need no control plane
 	cargo test --lib --bins $(addprefix --test ,$(FAST_TESTS))
 
 # What depends most on the API server: admission policies and CEL, the schema, the deadline of Jobs, the garbage collector.
-OLDEST_TESTS := cluster_grants cluster_guarantees cluster_guard cluster_extension cluster_wide
+OLDEST_TESTS := cluster_defaults cluster_grants cluster_guarantees cluster_guard cluster_extension cluster_wide
 
 .PHONY: test-oldest
 test-oldest: rust ## Run the tests of grants and guarantees on the oldest Kubernetes that the chart takes

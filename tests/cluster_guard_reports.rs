@@ -1,18 +1,16 @@
 //! The guard's reports on what is there already, on a real control plane with the CRDs of both report APIs.
 
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
-use kube::core::{Resource, ResourceExt};
 use kube::{Api, Client};
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::fmt::Debug;
 use std::path::Path;
 use stint::domain::guard_report::ReportApi;
 use support::chart::program;
+use support::cluster::process::{Component, free_ports};
 use support::cluster::{User, eventually};
-use support::operator::Stint;
+use support::operator::{Stint, plain_get};
 use support::team::create;
 
 const RBAC: &str = "rbac.authorization.k8s.io/v1";
@@ -135,6 +133,55 @@ async fn tells_what_is_there(api: ReportApi, namespace: &str) {
         "stint_guard_standing_findings{kind=\"RoleBinding\",result=\"fail\"}",
     )
     .await;
+}
+
+/// policy-reporter lists the findings as Stint's, under their codes. It is no part of a module that can be built here, so only a
+/// `POLICY_REPORTER` that is installed is asked.
+async fn policy_reporter_shows_it(namespace: &str) {
+    let Some(program) = std::env::var_os("POLICY_REPORTER") else {
+        eprintln!("policy-reporter is not asked: POLICY_REPORTER names no program");
+        return;
+    };
+    let cluster = Stint::shared(env!("CARGO_BIN_EXE_stint")).await.cluster();
+    let [port, _] = free_ports::<2>().unwrap();
+    let args = [
+        "run".into(),
+        format!("--kubeconfig={}", cluster.kubeconfig(User::Admin).display()),
+        "--rest-enabled".into(),
+        format!("--port={port}"),
+        format!("--dbfile={}", cluster.dir().join("reporter.db").display()),
+    ];
+    let started = Component::start(cluster.dir(), "policy-reporter", Path::new(&program), &args);
+    let mut reporter = started.unwrap();
+    let shown = async |path: &str| {
+        let (status, text) = plain_get(port, path).await.ok()?;
+        let shown: Value = serde_json::from_str(&text).ok()?;
+        let results = shown["items"].as_array()?.clone();
+        (status == 200 && !results.is_empty()).then_some(results)
+    };
+    for (path, kind, name) in [
+        (
+            format!("/v2/namespace-scoped/results?sources=stint&namespaces={namespace}"),
+            "RoleBinding",
+            "reads-secrets",
+        ),
+        (
+            "/v2/cluster-scoped/results?sources=stint".into(),
+            "ClusterRoleBinding",
+            "ingress-controller",
+        ),
+    ] {
+        let what = format!("policy-reporter shows {kind} {name}");
+        eventually(&what, async || {
+            reporter.check().unwrap_or_else(|ended| panic!("{ended}"));
+            let results = shown(&path).await?;
+            let standing =
+                |r: &&Value| r["kind"] == kind && r["name"] == name && r["rule"] == "WA-STANDING";
+            let standing = results.iter().find(standing)?;
+            (standing["status"] == "fail").then_some(())
+        })
+        .await;
+    }
 }
 
 /// How many looks went well, by the metric.
@@ -277,6 +324,7 @@ async fn both_report_apis_show_what_is_there_and_follow_it() {
             "subjects": [{"kind": "ServiceAccount", "name": "bot"}]});
         create(&admin, RBAC, "RoleBinding", &namespace, binding).await;
         tells_what_is_there(api, &namespace).await;
+        policy_reporter_shows_it(&namespace).await;
         a_look_without_news_writes_nothing(api).await;
         the_reports_of_others_are_not_ours_to_remove(api, &namespace).await;
         follows_what_becomes_of_it(api, &namespace).await;
@@ -286,58 +334,4 @@ async fn both_report_apis_show_what_is_there_and_follow_it() {
             .await
             .unwrap();
     }
-}
-
-/// Lines as in `src/domain/defaults.txt` of what the API server made.
-async fn made_by_kubernetes<K>(client: &Client, kind: &str) -> Vec<String>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + serde::Serialize + Debug,
-{
-    let own = ListParams::default().labels("kubernetes.io/bootstrapping=rbac-defaults");
-    let all: Api<K> = Api::all(client.clone());
-    let line = |object: &K| {
-        let name = match object.namespace() {
-            Some(namespace) => format!("{namespace}/{}", object.name_any()),
-            None => object.name_any(),
-        };
-        let json = serde_json::to_value(object).unwrap();
-        let mut words = vec![kind.to_owned(), name];
-        for subject in json["subjects"].as_array().into_iter().flatten() {
-            let text = |field: &str| subject[field].as_str().unwrap_or_default().to_owned();
-            words.push(text("kind"));
-            words.push(match text("namespace").as_str() {
-                "" => text("name"),
-                namespace => format!("{namespace}/{}", text("name")),
-            });
-        }
-        words.join(" ")
-    };
-    all.list(&own)
-        .await
-        .unwrap()
-        .items
-        .iter()
-        .map(line)
-        .collect()
-}
-
-#[tokio::test]
-async fn the_list_of_kubernetes_own_is_that_of_the_api_server() {
-    let stint = Stint::shared(env!("CARGO_BIN_EXE_stint")).await;
-    let client = stint.cluster().admin();
-    let mut lines = made_by_kubernetes::<ClusterRole>(&client, "ClusterRole").await;
-    lines.extend(made_by_kubernetes::<ClusterRoleBinding>(&client, "ClusterRoleBinding").await);
-    lines.extend(made_by_kubernetes::<Role>(&client, "Role").await);
-    lines.extend(made_by_kubernetes::<RoleBinding>(&client, "RoleBinding").await);
-    let listed = include_str!("../src/domain/defaults.txt");
-    let listed: BTreeSet<&str> = listed.lines().collect();
-    let missing: Vec<&String> = lines
-        .iter()
-        .filter(|line| !listed.contains(line.as_str()))
-        .collect();
-    assert!(
-        missing.is_empty(),
-        "not in src/domain/defaults.txt: {missing:#?}"
-    );
-    assert!(lines.len() > 100, "{lines:?}");
 }

@@ -1,29 +1,66 @@
 //! The roles and bindings that Kubernetes itself makes in every cluster. It adds what they lack when it starts, and takes nothing
 //! away that somebody added.
 //!
-//! They are known by their whole names, never by a label or a prefix, which anybody could choose. The list is what the API
-//! server makes when it starts (`plugin/pkg/auth/authorizer/rbac/bootstrappolicy`), as a real one made it; versions that
-//! make less lack some of them.
+//! They are known by their whole names, never by a label or a prefix, which anybody could choose. The lists are what the API
+//! server makes when it starts (`plugin/pkg/auth/authorizer/rbac/bootstrappolicy`), as real ones made it, of the oldest and of
+//! the newest version that the chart takes.
 
+use crate::domain::guard::PlainRole;
+use crate::domain::rules::Rule;
 use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::api::rbac::v1::Subject;
-use std::collections::HashSet;
+use k8s_openapi::api::rbac::v1::{AggregationRule, Subject};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::LazyLock;
 
-/// A line each: kind, name (`namespace/name` where there is one), then the subjects of a binding, as kind and name.
-const LIST: &str = include_str!("defaults.txt");
+/// A binding in a line each: kind, name (`namespace/name` where there is one), then its subjects, as kind and name.
+const BINDINGS: &str = include_str!("default_bindings.txt");
+/// A [`DefaultRole`] in a line each.
+const ROLES: &str = include_str!("default_roles.jsonl");
 
-/// Whether Kubernetes makes a role of this kind and name.
-pub fn is_default_role(about: &ObjectReference) -> bool {
-    matches!(about.kind.as_deref(), Some("Role" | "ClusterRole")) && line(about).is_some()
+/// A role of Kubernetes' own as it is listed.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DefaultRole {
+    /// `Role` or `ClusterRole`.
+    pub kind: String,
+    /// Its name, `namespace/name` of a Role.
+    pub name: String,
+    /// Labels by which ClusterRoles take it in.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// What it takes in itself; its rules are not listed then, for others may add to them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aggregation_rule: Option<AggregationRule>,
+    /// What it allows in any of these versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule>,
+}
+
+/// A line that cannot be read is no role of Kubernetes' own, so that one is told like any other.
+static BY_NAME: LazyLock<HashMap<(String, String), PlainRole>> = LazyLock::new(|| {
+    let listed = ROLES
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
+    let by_name = |role: DefaultRole| {
+        let plain = PlainRole {
+            rules: role.rules,
+            labels: role.labels,
+            aggregation: role.aggregation_rule,
+        };
+        ((role.kind, role.name), plain)
+    };
+    listed.map(by_name).collect()
+});
+
+/// The role of this kind and name as Kubernetes makes it; none if it is not one of its own.
+pub fn role(about: &ObjectReference) -> Option<&'static PlainRole> {
+    BY_NAME.get(&(about.kind.clone()?, whole_name(about)?))
 }
 
 /// The subjects that Kubernetes gives its own binding of this kind and name; none if it is not one of its own.
 pub fn subjects(about: &ObjectReference) -> Option<Vec<Subject>> {
-    let binding = matches!(
-        about.kind.as_deref(),
-        Some("RoleBinding" | "ClusterRoleBinding")
-    );
-    let words = line(about).filter(|_| binding)?;
+    let words = line(about)?;
     Some(
         words
             .collect::<Vec<_>>()
@@ -35,14 +72,18 @@ pub fn subjects(about: &ObjectReference) -> Option<Vec<Subject>> {
 
 /// What follows the name in the line of the list.
 fn line(about: &ObjectReference) -> Option<impl Iterator<Item = &'static str>> {
-    let name = about.name.as_deref()?;
-    let name = match about.namespace.as_deref() {
-        Some(namespace) => format!("{namespace}/{name}"),
-        None => name.to_owned(),
-    };
-    LIST.lines().find_map(|line| {
+    let name = whole_name(about)?;
+    BINDINGS.lines().find_map(|line| {
         let mut words = line.split(' ');
         (words.next() == about.kind.as_deref() && words.next() == Some(&name)).then_some(words)
+    })
+}
+
+fn whole_name(about: &ObjectReference) -> Option<String> {
+    let name = about.name.as_deref()?;
+    Some(match about.namespace.as_deref() {
+        Some(namespace) => format!("{namespace}/{name}"),
+        None => name.to_owned(),
     })
 }
 
@@ -72,15 +113,12 @@ pub struct Own {
 impl Own {
     /// All of the list.
     pub fn list() -> Self {
-        let bindings = LIST.lines().filter_map(|line| {
-            let (kind, rest) = line.split_once(' ')?;
-            kind.ends_with("Binding").then_some(rest)
-        });
+        let bindings = BINDINGS.lines().filter_map(|line| line.split_once(' '));
         let mut own = Self {
             accounts: HashSet::new(),
             bindings: HashSet::new(),
         };
-        for line in bindings {
+        for (_, line) in bindings {
             let mut words = line.split(' ');
             own.bindings.extend(words.next());
             let subjects: Vec<&str> = words.collect();
@@ -122,14 +160,15 @@ mod tests {
 
     #[test]
     fn the_whole_name_and_kind_make_a_default() {
-        assert!(is_default_role(&about("ClusterRole", None, "edit")));
-        assert!(!is_default_role(&about("ClusterRole", None, "edit2")));
-        assert!(!is_default_role(&about("Role", Some("default"), "edit")));
-        assert!(!is_default_role(&about(
-            "ClusterRoleBinding",
-            None,
-            "cluster-admin"
-        )));
+        assert!(role(&about("ClusterRole", None, "edit")).is_some());
+        assert!(role(&about("ClusterRole", None, "edit2")).is_none());
+        assert!(role(&about("Role", Some("default"), "edit")).is_none());
+        assert!(role(&about("ClusterRoleBinding", None, "cluster-admin")).is_none());
+        assert_eq!(
+            BY_NAME.len(),
+            ROLES.lines().count(),
+            "each line can be read"
+        );
         let subjects = subjects(&about(
             "ClusterRoleBinding",
             None,

@@ -78,12 +78,16 @@ impl ReportApi {
     }
 }
 
-/// Everything worth telling of a role, unless it is one of Kubernetes' own.
+/// Everything worth telling of a role. Of Kubernetes' own roles that is what somebody added to them.
 pub fn of_role(about: &ObjectReference, role: &PlainRole, scope: Scope<'_>) -> Vec<PlainFinding> {
-    match defaults::is_default_role(about) {
-        true => Vec::new(),
-        false => telling(role_change(None, role, scope, &[])),
+    let mut own = defaults::role(about).cloned();
+    if let Some(own) = &mut own
+        && own.aggregation.is_some()
+    {
+        // Put together from other roles, each of which is told by itself.
+        own.rules.clone_from(&role.rules);
     }
+    telling(role_change(own.as_ref(), role, scope, &[]))
 }
 
 /// Everything worth telling of a binding. Of Kubernetes' own bindings that is what somebody added to them.
@@ -358,6 +362,36 @@ mod tests {
         assert!(
             !role("payments", "cluster-admin").is_empty(),
             "a Role of that name is nobody's default"
+        );
+    }
+
+    #[test]
+    fn of_kubernetes_own_roles_only_what_was_added_is_told() {
+        let viewer = about("ClusterRole", None, "system:public-info-viewer");
+        let mut role = defaults::role(&viewer).unwrap().clone();
+        assert_eq!(of_role(&viewer, &role, Scope::Cluster), []);
+        role.rules.extend(secrets().rules);
+        let told = of_role(&viewer, &role, Scope::Cluster);
+        assert!(
+            told.iter().any(|f| f.violation.code == "OB-S01"),
+            "{told:?}"
+        );
+
+        // What admin takes in comes to whoever may view.
+        let part = about("ClusterRole", None, "system:aggregate-to-admin");
+        let mut role = defaults::role(&part).unwrap().clone();
+        assert_eq!(of_role(&part, &role, Scope::Cluster), []);
+        let label = "rbac.authorization.k8s.io/aggregate-to-view";
+        role.labels.insert(label.into(), "true".into());
+        assert!(!of_role(&part, &role, Scope::Cluster).is_empty());
+
+        let view = about("ClusterRole", None, "view");
+        let mut role = defaults::role(&view).unwrap().clone();
+        role.rules.extend(secrets().rules);
+        assert_eq!(
+            of_role(&view, &role, Scope::Cluster),
+            [],
+            "the part that has them is told"
         );
     }
 
