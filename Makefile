@@ -48,11 +48,11 @@ test: programs ## Run every test, those with a real control plane included
 test-fast: rust ## Run the tests that need no control plane
 	cargo test --lib --bins $(addprefix --test ,$(FAST_TESTS))
 
-# What depends most on the API server: admission policies and CEL, the schema, the deadline of Jobs, the garbage collector.
+# Admission policies and CEL, the schema, the deadline of Jobs, the garbage collector, the roles of Kubernetes' own.
 OLDEST_TESTS := cluster_defaults cluster_grants cluster_guarantees cluster_guard cluster_extension cluster_wide
 
 .PHONY: test-oldest
-test-oldest: rust ## Run the tests of grants and guarantees on the oldest Kubernetes that the chart takes
+test-oldest: rust ## Run what depends most on the API server on the oldest Kubernetes that the chart takes
 	@tests/cluster/build.sh $(CLUSTER) helm oldest
 	STINT_TEST_OLDEST=1 cargo test --no-fail-fast $(addprefix --test ,$(OLDEST_TESTS))
 

@@ -15,7 +15,7 @@ if [ "$("$tool" cyclonedx --version 2>/dev/null)" != "cargo-cyclonedx-cyclonedx 
   rm -rf "$tools/build"
 fi
 
-# It writes beside Cargo.toml, and nowhere else. The time is that of the commit, and the path of this machine is left out: the same
+# It writes beside the Cargo.toml of each package here, and nowhere else; that of the tests is thrown away. The time is that of the commit, and the path of this machine is left out: the same
 # sources give the same file.
 mkdir -p "$(dirname "$out")"
 trap 'rm -f stint-sbom.json tests/support/stint-sbom.json' EXIT

@@ -3,9 +3,9 @@
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::path::Path;
 use support::edit::edit;
 use support::json_schema::misfits;
+use support::project;
 use support::told::Told;
 use support::wide;
 use support::world::{NAMESPACE, World};
@@ -14,7 +14,7 @@ const SECOND: SignedDuration = SignedDuration::from_secs(1);
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
 fn read(path: &str) -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+    std::fs::read_to_string(project().join(path)).unwrap()
 }
 
 fn schema() -> Value {

@@ -3,10 +3,10 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::Path;
 use support::audit::{log, refused, with};
 use support::browser::{Browser, ENTER};
 use support::plugin::*;
+use support::project;
 use support::review::{self, Held};
 
 /// Largest picture of the docs.
@@ -186,7 +186,7 @@ fn ten_thousand_grants_are_searched_filtered_sorted_and_drawn_without_a_network(
 fn keep(browser: &Browser, name: &str) {
     let of_docs = std::env::var("UPDATE").is_ok_and(|set| set == "1");
     let folder = match of_docs {
-        true => Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/images"),
+        true => project().join("docs/images"),
         false => env!("CARGO_TARGET_TMPDIR").into(),
     };
     let file = folder.join(format!("{name}.png"));

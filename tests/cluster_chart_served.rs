@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use support::chart::{features_and_presets, objects, program};
 use support::cluster::{Cluster, User, eventually};
 use support::operator::{NAMESPACE, Stint};
+use support::project;
 use tokio::process::Command;
 
 /// What `tests/cluster/build.sh` takes the CRDs of other operators from, where it puts them, and the kinds that the chart has of them.
@@ -177,7 +178,7 @@ async fn helm_test_tells_an_installation_that_works_from_one_that_does_not() {
 
 /// What helm says after an installation with these values; nothing is stored.
 async fn notes(stint: &Stint, values: &[&str]) -> String {
-    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/stint");
+    let chart = project().join("charts/stint");
     let mut helm = stint.cluster().helm();
     helm.args(["upgrade", "stint"]).arg(chart).args([
         "--namespace",

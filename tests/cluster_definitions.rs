@@ -2,6 +2,7 @@
 
 use support::cluster::{User, eventually};
 use support::operator::Stint;
+use support::project;
 
 const POLICIES: &str = "accesspolicies.stint.dev";
 const SPEC: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/spec";
@@ -51,13 +52,13 @@ async fn older_and_newer_definitions_are_said_and_a_replica_beside_older_ones_do
         () = readyz(stint, 503, says) => {}
     }
     // The remedy that is named.
-    let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/crds/stint.dev.yaml");
+    let crds = project().join("crds/stint.dev.yaml").display().to_string();
     let apply = [
         "apply",
         "--server-side",
         "--force-conflicts",
         "--filename",
-        crds,
+        &crds,
     ];
     let (ok, said) = stint.kubectl(User::Admin, &apply).await;
     assert!(ok, "{said}");

@@ -8,9 +8,9 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::ResourceExt;
 use kube::{Api, Client};
 use serde_json::{Value, json};
-use std::path::Path;
 use support::cluster::{User, eventually};
 use support::operator::{NAMESPACE, Stint};
+use support::project;
 use support::team::create;
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
@@ -46,7 +46,7 @@ fn carol(stint: &Stint) -> Client {
 }
 
 fn manifest(name: &str) -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guard");
+    let folder = project().join("tests/guard");
     folder.join(format!("{name}.yaml")).display().to_string()
 }
 

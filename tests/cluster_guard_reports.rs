@@ -11,6 +11,7 @@ use support::chart::program;
 use support::cluster::process::{Component, free_ports};
 use support::cluster::{User, eventually};
 use support::operator::{Stint, plain_get};
+use support::project;
 use support::team::create;
 
 const RBAC: &str = "rbac.authorization.k8s.io/v1";
@@ -149,7 +150,10 @@ async fn policy_reporter_shows_it(namespace: &str) {
         format!("--kubeconfig={}", cluster.kubeconfig(User::Admin).display()),
         "--rest-enabled".into(),
         format!("--port={port}"),
-        format!("--dbfile={}", cluster.dir().join("reporter.db").display()),
+        format!(
+            "--dbfile={}",
+            cluster.dir().join(format!("{namespace}.db")).display()
+        ),
     ];
     let started = Component::start(cluster.dir(), "policy-reporter", Path::new(&program), &args);
     let mut reporter = started.unwrap();
@@ -305,7 +309,7 @@ async fn both_report_apis_show_what_is_there_and_follow_it() {
     let admin = stint.cluster().admin();
     let add_ons = json!({"metadata": {"name": "add-ons"}});
     create(&admin, "v1", "Namespace", "", add_ons).await;
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guard/ingress.yaml");
+    let file = project().join("tests/guard/ingress.yaml");
     let apply = ["apply", "-f", file.to_str().unwrap()];
     let (done, text) = stint.kubectl(User::Admin, &apply).await;
     assert!(done, "{text}");

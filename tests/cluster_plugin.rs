@@ -9,6 +9,7 @@ use stint::api::WorkloadAccess;
 use support::cluster::User;
 use support::operator::Stint;
 use support::plugin::Folder;
+use support::project;
 use support::team::Team;
 
 /// What the API server answers when this user creates the request: the lines of the refusal.
@@ -80,7 +81,7 @@ async fn kubectl_completes_by_the_program_beside_the_plugin() {
     team.granted(&team.request("migrate-42", "30m")).await;
     let plugin = Path::new(env!("CARGO_BIN_EXE_kubectl-stint"));
     let plugin = plugin.parent().unwrap().display();
-    let path = format!("{plugin}:{}/krew:/usr/bin:/bin", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{plugin}:{}/krew:/usr/bin:/bin", project().display());
     let complete = async |words: &[&str]| {
         let mut kubectl = team.stint.cluster().kubectl(User::Alice);
         kubectl

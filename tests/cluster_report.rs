@@ -8,6 +8,7 @@ use std::path::Path;
 use support::cluster::{Cluster, User, eventually};
 use support::command::{Ended, stint};
 use support::operator::Stint;
+use support::project;
 use support::review;
 use support::team::{Team, create};
 
@@ -294,8 +295,7 @@ async fn who_may_not_read_is_told_what_and_an_auditor_needs_no_more_than_the_pag
         assert!(ended.err.contains(text), "{text}: {}", ended.err);
     }
 
-    let page =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/report.md")).unwrap();
+    let page = std::fs::read_to_string(project().join("docs/report.md")).unwrap();
     let role: Value = serde_saphyr::from_str(review::between(&page, "```yaml\n", "```")).unwrap();
     let admin = cluster.admin();
     create(&admin, RBAC, "ClusterRole", "", role.clone()).await;
@@ -332,10 +332,10 @@ async fn a_cluster_without_grants_and_one_without_stint_have_standing_rights() {
     );
     assert!(read(&ended)["totals"]["standing"].as_u64().unwrap() > 20);
 
-    let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/crds/stint.dev.yaml");
+    let crds = project().join("crds/stint.dev.yaml").display().to_string();
     let applied = cluster
         .kubectl(User::Admin)
-        .args(["apply", "--server-side", "-f", crds])
+        .args(["apply", "--server-side", "-f", &crds])
         .output()
         .await
         .unwrap();

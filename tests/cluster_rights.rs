@@ -11,9 +11,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use support::cluster::eventually;
 use support::operator::{NAMESPACE, Stint};
+use support::project;
 
 /// Where, what, and which names, as the first three cells of a row.
 type Key = [String; 3];
@@ -22,7 +23,7 @@ type Key = [String; 3];
 type Rights = BTreeMap<Key, (BTreeSet<String>, String)>;
 
 fn page() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/rights.md")
+    project().join("docs/rights.md")
 }
 
 fn cell(words: &[String]) -> String {

@@ -6,13 +6,13 @@ use rstest::rstest;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use stint::domain::catalogue::{Disposition, Scope, explain, findings, violations};
 use stint::domain::covers::Ceiling;
 use stint::domain::patterns::Patterns;
 use stint::domain::rules::{Request, Rule, allows, applies_to, canonical};
 use support::naive_covers;
 use support::naive_covers::as_set;
+use support::project;
 
 #[derive(Deserialize)]
 struct CoverTables {
@@ -211,8 +211,7 @@ impl Attack {
 
 /// KubeHound's attack set-ups by account.
 fn attacks() -> BTreeMap<String, Attack> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/corpora/kubehound/test/setup/test-cluster/attacks");
+    let folder = project().join("tests/corpora/kubehound/test/setup/test-cluster/attacks");
     let mut roles = BTreeMap::new();
     let mut bindings = vec![];
     for file in std::fs::read_dir(folder).unwrap() {

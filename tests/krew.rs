@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use support::plugin::*;
+use support::project;
 
 /// Puts this file where cargo would put the binary.
 const CARGO: &str = r#"#!/bin/sh
@@ -30,7 +31,7 @@ fn pack(folder: &Folder, binary: &Path) -> Output {
         folder.0.join("bin").display(),
         std::env::var("PATH").unwrap()
     );
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("krew/package.sh");
+    let script = project().join("krew/package.sh");
     Command::new(script)
         .arg(folder.0.join("packed"))
         .arg("https://downloads.example.com/stint/")

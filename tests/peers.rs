@@ -22,7 +22,6 @@
 use jiff::{SignedDuration, Timestamp};
 use rstest::rstest;
 use serde_json::{Value, json};
-use std::path::Path;
 use std::time::Duration;
 use stint::api::workload_access::{EndReason, ObjectStamp, WorkloadAccessStatus};
 use stint::domain::judge::{NotYet, Verdict};
@@ -31,6 +30,7 @@ use stint::domain::status::{self, Outcome};
 use stint::domain::violation::{Problem, Violation};
 use support::edit::edit;
 use support::fake_api::{Call, Harm, on};
+use support::project;
 use support::world::{NAMESPACE, World, guarded};
 use support::{case, decision};
 
@@ -602,7 +602,7 @@ async fn a_chain_of_extensions_cannot_pass_the_total_ceiling() {
 
 #[test]
 fn the_tests_named_here_exist() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = project();
     let own = std::fs::read_to_string(root.join("tests/peers.rs")).unwrap();
     let table = own.lines().filter(|l| l.starts_with("//! | "));
     let named: Vec<&str> = table

@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use rstest::rstest;
 use serde_json::{Value, json};
-use std::path::Path;
 use support::case;
 use support::plugin::*;
+use support::project;
 
 fn namespace(labels: Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "payments", "labels": labels}})
@@ -342,9 +342,7 @@ fn json_is_stable() {
         })
     );
     assert_eq!(report["skipped"], json!({"ConfigMap": 1}));
-    let documented =
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/lint.md"))
-            .unwrap();
+    let documented = std::fs::read_to_string(project().join("docs/lint.md")).unwrap();
     let names = |value: &Value| {
         value
             .as_object()

@@ -2,8 +2,8 @@
 
 use rstest::rstest;
 use serde_json::{Value, json};
-use std::path::Path;
 use support::plugin::*;
+use support::project;
 
 const RBAC_GROUP: &str = "rbac.authorization.k8s.io";
 
@@ -116,9 +116,7 @@ fn a_binding_becomes_a_policy_and_a_request_that_give_the_same() {
 #[case("prometheus.yaml")]
 #[case("ingress.yaml")]
 fn every_proposal_for_a_public_project_passes_lint_or_says_why_not(#[case] file: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/guard")
-        .join(file);
+    let path = project().join("tests/guard").join(file);
     let output = run(
         &Folder::new().0,
         &["adopt", path.to_str().unwrap(), "-o", "json"],

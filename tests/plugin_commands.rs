@@ -4,6 +4,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use support::command::{COMMANDS, words};
 use support::plugin::*;
+use support::project;
 use support::{audit, case};
 
 /// An item of a list, as the API server sends it: without its kind.
@@ -532,8 +533,7 @@ fn every_command_has_its_place_on_the_pages() {
         .filter(|name| *name != "help")
         .collect();
     assert!(names.len() > 10, "{help}");
-    let page =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/kubectl.md")).unwrap();
+    let page = std::fs::read_to_string(project().join("docs/kubectl.md")).unwrap();
     let table: String = page
         .lines()
         .filter(|line| line.starts_with("| ["))
@@ -545,11 +545,7 @@ fn every_command_has_its_place_on_the_pages() {
         );
     }
     // Tests that the page names exist.
-    let commands = std::fs::read_to_string(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/cluster_commands.rs"
-    ))
-    .unwrap();
+    let commands = std::fs::read_to_string(project().join("tests/cluster_commands.rs")).unwrap();
     let named: Vec<&str> = page
         .split("cluster_commands.rs::")
         .skip(1)
@@ -565,8 +561,7 @@ fn every_command_has_its_place_on_the_pages() {
 #[test]
 fn the_examples_of_the_page_are_understood() {
     let folder = Folder::new();
-    let page =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/kubectl.md")).unwrap();
+    let page = std::fs::read_to_string(project().join("docs/kubectl.md")).unwrap();
     let lines = page.replace("\\\n", " ");
     let examples = lines.lines().filter_map(|line| {
         line.split_once("kubectl stint ")

@@ -3,10 +3,10 @@
 use rstest::rstest;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::process::Output;
 use stint::domain::catalogue;
 use support::plugin::*;
+use support::project;
 
 #[rstest]
 #[case::secrets("ClusterRole", json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["list"]}]), &["OB-S01"])]
@@ -102,8 +102,7 @@ fn codes(args: &[&str]) -> Output {
 fn every_code_is_listed_and_explained() {
     let listed: Vec<Value> = serde_json::from_slice(&codes(&["-o", "json"]).stdout).unwrap();
     let ids: BTreeSet<&str> = listed.iter().map(|e| e["code"].as_str().unwrap()).collect();
-    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/codes.md"))
-        .unwrap();
+    let page = std::fs::read_to_string(project().join("docs/codes.md")).unwrap();
     let headings = page.lines().filter_map(|line| line.strip_prefix("### "));
     for code in headings.chain(catalogue::codes().iter().map(|c| c.id)) {
         assert!(ids.contains(code), "{code} is not listed");

@@ -8,6 +8,7 @@ use std::process::Command;
 use stint::api::names;
 use support::audit::{event, log, refused};
 use support::plugin::*;
+use support::project;
 use support::review::{self, Held, active, approval, between, csv, expired, html, markdown, some};
 
 /// Ends scripts, elements, cells, links and strings, begins formulas, and steers terminals.
@@ -905,7 +906,7 @@ fn the_page_of_documentation_describes_every_field_and_its_picture_is_small() {
                 .all(|f| found.contains(*f)),
         "{found:?}"
     );
-    let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let docs = project().join("docs");
     let page = std::fs::read_to_string(docs.join("report.md")).unwrap();
     for field in found {
         assert!(

@@ -4,10 +4,10 @@ use jiff::SignedDuration;
 use rstest::rstest;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use support::decision;
 use support::edit::edit;
 use support::health::{argo_cd, kstatus};
+use support::project;
 use support::wide;
 use support::world::{NAMESPACE, Operator, World};
 
@@ -17,7 +17,7 @@ const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 const NONE: &str = "–";
 
 fn read(path: &str) -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+    std::fs::read_to_string(project().join(path)).unwrap()
 }
 
 type Row = BTreeMap<String, String>;

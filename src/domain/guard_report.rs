@@ -83,8 +83,9 @@ pub fn of_role(about: &ObjectReference, role: &PlainRole, scope: Scope<'_>) -> V
     let mut own = defaults::role(about).cloned();
     if let Some(own) = &mut own
         && own.aggregation.is_some()
+        && own.aggregation == role.aggregation
     {
-        // Put together from other roles, each of which is told by itself.
+        // Kubernetes puts its rules together from other roles, each of which is told by itself.
         own.rules.clone_from(&role.rules);
     }
     telling(role_change(own.as_ref(), role, scope, &[]))
@@ -392,6 +393,19 @@ mod tests {
             of_role(&view, &role, Scope::Cluster),
             [],
             "the part that has them is told"
+        );
+        role.aggregation = None;
+        let told = of_role(&view, &role, Scope::Cluster);
+        assert!(
+            told.iter().any(|f| f.violation.code == "OB-S01"),
+            "{told:?}"
+        );
+        let another = json!({"clusterRoleSelectors": [{"matchLabels": {"more": "yes"}}]});
+        role.aggregation = serde_json::from_value(another).unwrap();
+        let told = of_role(&view, &role, Scope::Cluster);
+        assert!(
+            told.iter().any(|f| f.violation.code == "OB-S01"),
+            "{told:?}"
         );
     }
 

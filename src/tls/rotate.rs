@@ -9,8 +9,8 @@ use super::issue::{self, BACKDATE, CA_LIFE, IssueError, LEAF_LIFE, Profile};
 /// No longer, for who deletes it may do so because its key is known to others.
 pub const PARTING: SignedDuration = SignedDuration::from_mins(5);
 
-/// Most authorities that stay trusted beside a new one, however often they are exchanged.
-pub(super) const MAX_PARTING: usize = 3;
+/// Most authorities that stay trusted beside a new one, however often bundles are taken away.
+const MAX_PARTING: usize = 3;
 
 /// What to do about the certificates now.
 #[derive(Debug)]
@@ -88,10 +88,7 @@ pub fn after_loss(known: &Bundle, profile: &Profile, now: Timestamp) -> Result<S
     let known = without_expired(known.clone(), now);
     let mut bundle = issue::renew_ca(&known, profile, now)?;
     if let Some(previous) = &mut bundle.previous_ca {
-        let before = known
-            .previous_ca
-            .iter()
-            .flat_map(|p| each_certificate(&p.pem));
+        let before = known.previous_ca.iter().flat_map(|p| certificates(&p.pem));
         previous.pem.extend(before.take(MAX_PARTING - 1));
         previous.not_after = previous.not_after.min(issue::whole_second(now) + PARTING);
     }
@@ -99,7 +96,7 @@ pub fn after_loss(known: &Bundle, profile: &Profile, now: Timestamp) -> Result<S
 }
 
 /// Each certificate, PEM.
-pub(super) fn each_certificate(pem: &str) -> impl Iterator<Item = &str> {
+fn certificates(pem: &str) -> impl Iterator<Item = &str> {
     pem.split_inclusive("-----END CERTIFICATE-----\n")
 }
 

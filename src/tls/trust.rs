@@ -3,7 +3,9 @@
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::rotate::{MAX_PARTING, each_certificate};
+/// Most bytes that stay published beside what is given, the newest first: an authority that is exchanged again and again must not
+/// make a configuration that the API server refuses as too large.
+const MAX_BEFORE: usize = 64 * 1024;
 
 /// What to do about a `caBundle`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,7 +14,7 @@ pub enum Trust {
     Exact,
     /// It says what is given and more, such as the authority before: a replica may still serve a certificate of that one.
     More,
-    /// It lacks what is given; this has that and, if it was readable, what it said: the newest, as many as stay trusted.
+    /// It lacks what is given; this has that and, if it was readable, what it said, up to 64 KiB of it.
     Lacking(String),
 }
 
@@ -24,13 +26,19 @@ pub fn compare(published: &str, given: &str) -> Trust {
         (false, true) => Trust::Exact,
         (false, false) => Trust::More,
         (true, true) => Trust::Lacking(given.to_owned()),
-        (true, false) => {
-            let new = |one: &&str| certificates(one).iter().all(|one| !wanted.contains(one));
-            let before = each_certificate(published).filter(new).take(MAX_PARTING);
-            let before: String = before.collect();
-            Trust::Lacking(format!("{}\n{before}", given.trim_end()))
-        }
+        (true, false) => Trust::Lacking(format!("{}\n{}", given.trim_end(), newest(published))),
     }
+}
+
+/// The first certificates of a text, as many as there is room for.
+fn newest(pem: &str) -> String {
+    let mut bytes = 0;
+    let each = pem.split_inclusive("-----END CERTIFICATE-----");
+    each.take_while(|one| {
+        bytes += one.len();
+        bytes <= MAX_BEFORE
+    })
+    .collect()
 }
 
 /// Nothing, if any of it cannot be read: the API server would refuse the whole.
@@ -66,18 +74,38 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_exchanged_again_and_again_leaves_a_bounded_number_behind() {
-        let mut published = authority();
-        let mut all = vec![published.clone()];
-        for _ in 0..2 * MAX_PARTING {
+    fn everything_that_a_company_trusted_stays_for_a_while() {
+        let old: String = (0..5).map(|_| authority().replace('\n', "\r\n")).collect();
+        let new = format!("{}{}", authority(), old.split_once("-----END").unwrap().0);
+        let new = format!("{new}-----END CERTIFICATE-----\n");
+        let Trust::Lacking(both) = compare(&old, &new) else {
+            panic!("the new one is not there yet");
+        };
+        let both = certificates(&both);
+        for known in certificates(&old).iter().chain(&certificates(&new)) {
+            assert!(both.contains(known));
+        }
+    }
+
+    #[test]
+    fn one_that_is_exchanged_again_and_again_does_not_grow_for_ever() {
+        let (mut published, mut last) = (authority(), String::new());
+        let longest = MAX_BEFORE + 2 * published.len();
+        for _ in 0..2 * MAX_BEFORE / published.len() {
             let given = authority();
             let Trust::Lacking(both) = compare(&published, &given) else {
                 panic!("the new one is not there yet");
             };
-            published = both;
-            all.push(given);
+            assert!(both.len() <= longest, "{}", both.len());
+            let both_known = certificates(&both);
+            for known in [&given, &last] {
+                assert!(
+                    certificates(known)
+                        .iter()
+                        .all(|one| both_known.contains(one))
+                );
+            }
+            (published, last) = (both, given);
         }
-        let newest: String = all.into_iter().rev().take(1 + MAX_PARTING).collect();
-        assert_eq!(certificates(&published), certificates(&newest));
     }
 }

@@ -1,7 +1,7 @@
 //! A Kubernetes API server in this process, in tokio's time.
 //!
 //! The real client, watchers and controllers run against it. Under a paused clock an hour takes milliseconds. It keeps to
-//! what a real server does where a controller can notice; `tests/support/conformance.rs` holds both to the same table.
+//! what a real server does where a controller can notice; `tests/support/conformance` holds both to the same table.
 
 mod apply;
 mod authorizer;
@@ -20,10 +20,7 @@ mod store;
 mod watch;
 mod write;
 
-// Each test binary uses a part of these.
-#[allow(unused_imports)]
 pub use authorizer::Decision;
-#[allow(unused_imports)]
 pub use faults::{Call, Harm, Matcher, on};
 
 use faults::Control;
