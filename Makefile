@@ -48,8 +48,8 @@ test: programs ## Run every test, those with a real control plane included
 test-fast: rust ## Run the tests that need no control plane
 	cargo test --lib --bins $(addprefix --test ,$(FAST_TESTS))
 
-# Admission policies and CEL, the schema, the deadline of Jobs, the garbage collector, the roles of Kubernetes' own.
-OLDEST_TESTS := cluster_defaults cluster_grants cluster_guarantees cluster_guard cluster_extension cluster_wide
+# Admission policies and CEL, the schema, the deadline of Jobs, the garbage collector, the chart, the roles of Kubernetes' own.
+OLDEST_TESTS := cluster_defaults cluster_chart_served cluster_grants cluster_guarantees cluster_guard cluster_extension cluster_wide
 
 .PHONY: test-oldest
 test-oldest: rust ## Run what depends most on the API server on the oldest Kubernetes that the chart takes
