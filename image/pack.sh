@@ -43,11 +43,12 @@ blob() {
 }
 
 # The layer.
-install -D -m 0755 "$binary" "$work/root/$program"
-install -d -m 0755 "$work/root/etc"
-install -m 0644 /dev/stdin "$work/root/etc/passwd" <<<'stint:x:65532:65532:stint:/:/sbin/nologin'
-install -m 0644 /dev/stdin "$work/root/etc/group" <<<'stint:x:65532:'
-archive "$work/root" "$work/layer"
+mkdir -p "$work/tree/etc"
+install -m 0755 "$binary" "$work/tree/$program"
+(cd "$work/tree/etc" && echo 'stint:x:65532:65532:stint:/:/sbin/nologin' >passwd && echo 'stint:x:65532:' >group)
+chmod 0755 "$work/tree/etc"
+chmod 0644 "$work/tree/etc"/*
+archive "$work/tree" "$work/layer"
 unpacked=$(sum "$work/layer")
 gzip -n -9 <"$work/layer" >"$work/layer.gz"
 blob "$work/layer.gz"

@@ -14,7 +14,6 @@ use std::fmt::Debug;
 use stint::domain::catalogue::Scope;
 use stint::domain::covers::Ceiling;
 use stint::domain::defaults::{self, DefaultRole};
-use stint::domain::guard::PlainRole;
 use stint::domain::guard_report::of_role;
 use stint::domain::plain::scope_of;
 use stint::domain::rules::Rule;
@@ -167,12 +166,7 @@ async fn the_lists_of_kubernetes_own_are_those_of_the_api_server() {
         };
         assert!(defaults::role(&about).is_some(), "{ROLES} lacks {about:?}");
         let scope = namespace.map_or(Scope::Cluster, scope_of);
-        let plain = PlainRole {
-            rules: role.rules,
-            labels: role.labels,
-            aggregation: role.aggregation_rule,
-        };
-        let told = of_role(&about, &plain, scope);
+        let told = of_role(&about, &role.clone().into(), scope);
         assert!(told.is_empty(), "{about:?} of a fresh cluster: {told:?}");
     }
 }

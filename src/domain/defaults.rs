@@ -37,19 +37,22 @@ pub struct DefaultRole {
     pub rules: Vec<Rule>,
 }
 
+impl From<DefaultRole> for PlainRole {
+    fn from(role: DefaultRole) -> Self {
+        Self {
+            rules: role.rules,
+            labels: role.labels,
+            aggregation: role.aggregation_rule,
+        }
+    }
+}
+
 /// A line that cannot be read is no role of Kubernetes' own, so that one is told like any other.
 static BY_NAME: LazyLock<HashMap<(String, String), PlainRole>> = LazyLock::new(|| {
     let listed = ROLES
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok());
-    let by_name = |role: DefaultRole| {
-        let plain = PlainRole {
-            rules: role.rules,
-            labels: role.labels,
-            aggregation: role.aggregation_rule,
-        };
-        ((role.kind, role.name), plain)
-    };
+    let by_name = |role: DefaultRole| ((role.kind.clone(), role.name.clone()), role.into());
     listed.map(by_name).collect()
 });
 

@@ -1,6 +1,5 @@
 //! A webhook server on loopback with a handler that obeys the test, and a client that can be as rude as a test wants.
 
-// Each test binary compiles this module for itself and uses only a part of it.
 use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
